@@ -1,0 +1,50 @@
+/* AEAD by OpenSSL EVP: one context per key and direction, created with the key.
+ *
+ * Per packet only nonce, additional data, data and tag change; the key schedule is kept and
+ * nothing is fetched. A context belongs to one thread at a time. */
+#ifndef DCO_CODEC_AEAD_H
+#define DCO_CODEC_AEAD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <openssl/evp.h>
+
+#include "codec/wire.h"
+
+/* Same numbers as enum dco_cipher. */
+#define DCO_AEAD_AES_GCM 1
+#define DCO_AEAD_CHACHA20_POLY1305 2
+
+struct dco_aead {
+    EVP_CIPHER_CTX *context;
+    uint8_t nonce_tail[DCO_NONCE_TAIL];
+};
+
+/* -EINVAL: unknown cipher or a key of the wrong size; -EOPNOTSUPP: this OpenSSL lacks it; -ENOMEM.
+ * `library` is the library context to fetch from. */
+int dco_aead_init(struct dco_aead *aead, OSSL_LIB_CTX *library, int cipher, const uint8_t *key,
+                  size_t key_size, const uint8_t nonce_tail[DCO_NONCE_TAIL], bool seal);
+
+/* Frees the context; OpenSSL cleanses its copy of the key. */
+void dco_aead_clear(struct dco_aead *aead);
+
+/* The primitives: nonce and additional data of the caller's choice. `in` and `out` may be equal.
+ * Decryption returns false when the tag does not verify; `out` then holds garbage. */
+bool dco_aead_encrypt(struct dco_aead *aead, const uint8_t nonce[DCO_NONCE], const uint8_t *aad,
+                      size_t aad_size, const uint8_t *in, size_t size, uint8_t *out,
+                      uint8_t tag[DCO_WIRE_TAG]);
+bool dco_aead_decrypt(struct dco_aead *aead, const uint8_t nonce[DCO_NONCE], const uint8_t *aad,
+                      size_t aad_size, const uint8_t *in, size_t size, uint8_t *out,
+                      const uint8_t tag[DCO_WIRE_TAG]);
+
+/* DATA_V2: writes the whole packet, DCO_WIRE_OVERHEAD + `size` bytes, to `packet`. */
+bool dco_aead_seal(struct dco_aead *aead, uint32_t header, uint32_t packet_id, const uint8_t *plain,
+                   size_t size, uint8_t *packet);
+
+/* DATA_V2: opens in place; the inner packet then lies at packet + DCO_WIRE_OVERHEAD.
+ * `size` is at least DCO_WIRE_OVERHEAD. */
+bool dco_aead_open(struct dco_aead *aead, uint8_t *packet, size_t size);
+
+#endif

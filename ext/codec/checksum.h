@@ -1,0 +1,20 @@
+/* The Internet checksum (RFC 1071) over scattered bytes.
+ *
+ * A partial sum is 64 bits wide and not folded, so that sums of even-length pieces simply add. */
+#ifndef DCO_CODEC_CHECKSUM_H
+#define DCO_CODEC_CHECKSUM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Adds `size` bytes to a partial sum. Native byte order, as stored in the packet. */
+uint64_t dco_checksum_add(uint64_t sum, const void *data, size_t size);
+
+/* Pseudo-header of TCP or UDP over IPv4 (addresses of 4 bytes) or IPv6 (16). */
+uint64_t dco_checksum_pseudo(const uint8_t *source, const uint8_t *destination,
+                             size_t address_size, uint8_t protocol, uint32_t length);
+
+/* The folded sum, not complemented; store it as it is. */
+uint16_t dco_checksum_fold(uint64_t sum);
+
+#endif

@@ -1,0 +1,57 @@
+/* Split: a super-packet from the TUN becomes the packets that go on the wire.
+ *
+ * The headers are copied out once; each segment's header is then written just before its payload,
+ * over the tail of the previous segment, which the caller must have sealed by then. So every
+ * segment is one contiguous run of the caller's buffer, and nothing is copied. */
+#ifndef DCO_CODEC_GSO_H
+#define DCO_CODEC_GSO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "drops.h"
+
+/* struct virtio_net_hdr of linux/virtio_net.h as TUN uses it: 10 bytes, native byte order. */
+#define DCO_VNET_HEADER 10u
+struct dco_vnet {
+    uint8_t flags;
+    uint8_t gso_type;
+    uint16_t hdr_len;
+    uint16_t gso_size;
+    uint16_t csum_start;
+    uint16_t csum_offset;
+};
+
+/* Largest IP plus transport header that a super-packet may have: IPv4 or IPv6 with options or
+ * extension headers, and a full TCP header. */
+#define DCO_GSO_HEADER_MAX 256u
+
+struct dco_gso {
+    uint8_t *packet;         /* caller's buffer, IP header first */
+    uint32_t size;           /* bytes of the whole super-packet */
+    uint32_t header;         /* bytes of IP and transport header together */
+    uint32_t transport;      /* offset of the transport header */
+    uint32_t segment;        /* payload bytes of a full segment */
+    uint32_t offset;         /* payload bytes already handed out */
+    uint32_t index;          /* segments already handed out */
+    uint8_t protocol;        /* 0: a plain packet, handed out once as it is */
+    uint8_t ip_version;
+    uint64_t sum;            /* checksum of what all segments share */
+    uint8_t template[DCO_GSO_HEADER_MAX];
+};
+
+/* Takes a packet with its offload header; completes the checksum of one that needs no split.
+ * Validates everything, since the lengths come from outside: returns DCO_DROP_NONE,
+ * DCO_DROP_TX_MALFORMED or DCO_DROP_TX_GSO. `vnet` may be NULL: a plain packet. */
+enum dco_drop dco_gso_begin(struct dco_gso *gso, const struct dco_vnet *vnet, uint8_t *packet,
+                            size_t size);
+
+/* How many segments there will be (1 for a plain packet). */
+uint32_t dco_gso_count(const struct dco_gso *gso);
+
+/* The next segment, with its header and checksums complete; false at the end. The previous
+ * segment's last `header` bytes are overwritten. */
+bool dco_gso_next(struct dco_gso *gso, uint8_t **segment, uint32_t *size);
+
+#endif
