@@ -1,0 +1,193 @@
+"""The C API of the engine, as Cython sees it; `dco.h` says what everything means.
+
+Struct fields that come from X-macro tables are declared in `_core.pyx` as arrays with their names."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "dco.h" nogil:
+    cdef struct dco_engine:
+        pass
+
+    ctypedef enum dco_mode "enum dco_mode":
+        pass
+    ctypedef enum dco_cipher "enum dco_cipher":
+        pass
+    ctypedef enum dco_slot "enum dco_slot":
+        pass
+    ctypedef enum dco_drop "enum dco_drop":
+        pass
+
+    enum:
+        DCO_DROP_COUNT
+        DCO_BATCH_BUCKETS
+        DCO_OFFLOAD_ALL
+        DCO_PEERS_DEFAULT
+        DCO_SOCKET_BUFFER
+        DCO_RECV_BUFFER
+        DCO_TRANSPORTS_MAX
+
+    enum:
+        DCO_PEER_REMOTE
+        DCO_PEER_LOCAL
+        DCO_PEER_VPN_IPV4
+        DCO_PEER_VPN_IPV6
+        DCO_PEER_KEEPALIVE
+        DCO_PEER_TX_ID
+
+    cdef struct dco_address:
+        uint8_t family
+        uint8_t ip[16]
+        uint16_t port
+        uint32_t scope
+
+    cdef struct dco_prefix:
+        uint8_t family
+        uint8_t length
+        uint8_t ip[16]
+
+    cdef struct dco_peer_ref:
+        uint32_t id
+        uint64_t generation
+
+    cdef struct dco_engine_config:
+        dco_mode mode
+        bint source_check
+        uint32_t max_peers
+        uint32_t offloads
+
+    cdef struct dco_tun_info:
+        char name[16]
+        uint32_t ifindex
+        uint32_t offloads
+        bint owned
+        bint vnet
+
+    cdef struct dco_transport_config:
+        bint df
+        uint32_t send_buffer
+        uint32_t receive_buffer
+
+    cdef struct dco_transport_info:
+        dco_address local
+        uint32_t send_buffer
+        uint32_t receive_buffer
+        uint32_t offloads
+        uint32_t peers
+        uint64_t receive_overflows
+        uint64_t icmp_errors
+        bint failed
+
+    cdef struct dco_peer_config:
+        uint32_t present
+        uint32_t id
+        uint32_t tx_id
+        uint32_t transport
+        dco_address remote
+        dco_address local
+        uint8_t vpn_ipv4[4]
+        uint8_t vpn_ipv6[16]
+        uint32_t keepalive_interval_s
+        uint32_t keepalive_timeout_s
+
+    cdef struct dco_peer_stats:
+        pass
+
+    cdef struct dco_peer_info:
+        dco_peer_ref ref
+        dco_peer_config config
+        dco_peer_stats stats
+        uint64_t last_received_ns
+        uint64_t last_sent_ns
+        uint64_t now_ns
+
+    cdef struct dco_key_config:
+        uint8_t key_id
+        dco_cipher cipher
+        const uint8_t *encrypt_key
+        const uint8_t *decrypt_key
+        size_t encrypt_key_size
+        size_t decrypt_key_size
+        uint8_t encrypt_nonce_tail[8]
+        uint8_t decrypt_nonce_tail[8]
+        uint64_t first_packet_id
+
+    cdef struct dco_key_info:
+        uint8_t key_id
+        dco_cipher cipher
+        uint8_t key_bits_over_8
+        uint64_t packets_sealed
+        uint64_t usage
+
+    cdef struct dco_event:
+        int kind
+        uint64_t sequence
+        dco_peer_ref peer
+        dco_address remote
+        dco_address local
+        uint8_t key_id
+        int reason
+        dco_peer_stats stats
+        uint32_t transport
+        int error
+
+    cdef struct dco_control_packet:
+        uint64_t sequence
+        uint32_t transport
+        int64_t peer_id
+        dco_address remote
+        dco_address local
+        size_t size
+
+    cdef struct dco_engine_stats:
+        uint64_t drops[1]  # DCO_DROP_COUNT of them
+        uint64_t tx_batches[1]  # DCO_BATCH_BUCKETS of them
+        uint64_t rx_batches[1]
+        uint64_t peers
+        uint64_t transports
+        uint64_t retired
+
+    int dco_engine_create(const dco_engine_config *config, dco_engine **engine)
+    int dco_engine_open_tun(dco_engine *engine, const char *name, int netns_fd)
+    int dco_engine_adopt_tun(dco_engine *engine, int fd)
+    int dco_engine_start(dco_engine *engine)
+    void dco_engine_close(dco_engine *engine)
+    void dco_engine_forget(dco_engine *engine)
+    void dco_engine_free(dco_engine *engine)
+    int dco_engine_event_fd(dco_engine *engine)
+    int dco_engine_acknowledge(dco_engine *engine)
+    int dco_engine_set_offloads(dco_engine *engine, uint32_t offloads)
+    int dco_engine_offloads(dco_engine *engine, uint32_t *allowed, uint32_t *active)
+    int dco_engine_set_source_check(dco_engine *engine, bint on)
+    int dco_engine_stats_read "dco_engine_stats" (dco_engine *engine, dco_engine_stats *stats)
+    int dco_engine_tun_info(dco_engine *engine, dco_tun_info *info)
+
+    int dco_transport_attach_udp(dco_engine *engine, int fd, const dco_transport_config *config,
+                                 uint32_t *transport)
+    int dco_transport_detach(dco_engine *engine, uint32_t transport)
+    int dco_transport_send(dco_engine *engine, uint32_t transport, const void *data, size_t size,
+                           const dco_address *remote, const dco_address *local)
+    int dco_transport_query(dco_engine *engine, uint32_t transport, dco_transport_info *info)
+
+    int dco_peer_add(dco_engine *engine, const dco_peer_config *config, uint64_t *generation)
+    int dco_peer_set(dco_engine *engine, dco_peer_ref ref, const dco_peer_config *config)
+    int dco_peer_delete(dco_engine *engine, dco_peer_ref ref)
+    int dco_peer_query(dco_engine *engine, dco_peer_ref ref, dco_peer_info *info)
+    long dco_peer_list(dco_engine *engine, dco_peer_info *infos, size_t capacity)
+
+    int dco_key_install(dco_engine *engine, dco_peer_ref ref, dco_slot slot,
+                        const dco_key_config *config)
+    int dco_key_swap(dco_engine *engine, dco_peer_ref ref)
+    int dco_key_delete(dco_engine *engine, dco_peer_ref ref, dco_slot slot)
+    int dco_key_query(dco_engine *engine, dco_peer_ref ref, dco_slot slot, dco_key_info *info)
+
+    int dco_route_add(dco_engine *engine, const dco_prefix *prefix, dco_peer_ref ref)
+    int dco_route_delete(dco_engine *engine, const dco_prefix *prefix)
+    int dco_route_lookup(dco_engine *engine, const dco_address *address, dco_peer_ref *ref)
+
+    int dco_control_receive(dco_engine *engine, dco_control_packet *packet, void *data,
+                            size_t capacity)
+    int dco_event_poll(dco_engine *engine, dco_event *events, size_t capacity)
+
+    const char *dco_drop_name(dco_drop reason)
+    const char *dco_drop_text(dco_drop reason)
