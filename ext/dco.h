@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "drops.h"
-#include "limits.h"
+#include "bounds.h"
 
 struct dco_engine;
 

@@ -12,7 +12,7 @@
 #include <sys/uio.h>
 
 #include "codec/gso.h"
-#include "limits.h"
+#include "bounds.h"
 
 struct dco_gro_item {
     struct dco_vnet vnet;

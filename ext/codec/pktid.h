@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "limits.h"
+#include "bounds.h"
 
 #define DCO_PKTID_MAX UINT64_C(0xFFFFFFFF)
 #define DCO_PKTID_SOON (DCO_PKTID_MAX / 8 * 7) /* when a successor should be on its way */

@@ -1,6 +1,6 @@
 /* Every size of the engine, with the reason for it. */
-#ifndef DCO_LIMITS_H
-#define DCO_LIMITS_H
+#ifndef DCO_BOUNDS_H
+#define DCO_BOUNDS_H
 
 /* Peer ids are 24 bits on the wire; the all-ones value means "undefined" there. */
 #define DCO_PEER_ID_MAX 0xFFFFFFu
