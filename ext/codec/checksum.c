@@ -20,26 +20,26 @@ static inline uint64_t load64(const uint8_t *data)
 /* The sum as 32-bit words, which all weigh the same modulo 0xFFFF. Adding whole 64-bit words
  * overflows, but their total is high * 2^32 + low modulo 2^64, so that the low halves can be told
  * afterwards and need no mask: one load, one shift and two additions for each vector. */
-#define DEFINE_ADD_BLOCKS(name, vector)                                                        \
-    static uint64_t name(const uint8_t *data, size_t blocks)                                   \
-    {                                                                                          \
-        vector total_a = {0}, total_b = {0}, high_a = {0}, high_b = {0};                       \
-        for (const uint8_t *end = data + blocks * 2 * sizeof(vector); data != end;             \
-             data += 2 * sizeof(vector)) {                                                     \
-            vector a, b;                                                                       \
-            memcpy(&a, data, sizeof a);                                                        \
-            memcpy(&b, data + sizeof a, sizeof b);                                             \
-            total_a += a;                                                                      \
-            total_b += b;                                                                      \
-            high_a += a >> 32;                                                                 \
-            high_b += b >> 32;                                                                 \
-        }                                                                                      \
-        vector high = high_a + high_b;                                                         \
-        vector lanes = total_a + total_b - (high << 32) + high;                                \
-        uint64_t sum = 0;                                                                      \
-        for (size_t i = 0; i < sizeof lanes / sizeof lanes[0]; i++)                            \
-            sum += lanes[i];                                                                   \
-        return sum;                                                                            \
+#define DEFINE_ADD_BLOCKS(name, vector)                                                            \
+    static uint64_t name(const uint8_t *data, size_t blocks)                                       \
+    {                                                                                              \
+        vector total_a = {0}, total_b = {0}, high_a = {0}, high_b = {0};                           \
+        for (const uint8_t *end = data + blocks * 2 * sizeof(vector); data != end;                 \
+             data += 2 * sizeof(vector)) {                                                         \
+            vector a, b;                                                                           \
+            memcpy(&a, data, sizeof a);                                                            \
+            memcpy(&b, data + sizeof a, sizeof b);                                                 \
+            total_a += a;                                                                          \
+            total_b += b;                                                                          \
+            high_a += a >> 32;                                                                     \
+            high_b += b >> 32;                                                                     \
+        }                                                                                          \
+        vector high = high_a + high_b;                                                             \
+        vector lanes = total_a + total_b - (high << 32) + high;                                    \
+        uint64_t sum = 0;                                                                          \
+        for (size_t i = 0; i < sizeof lanes / sizeof lanes[0]; i++)                                \
+            sum += lanes[i];                                                                       \
+        return sum;                                                                                \
     }
 
 typedef uint64_t vector128 __attribute__((vector_size(16)));
@@ -87,20 +87,11 @@ uint64_t dco_checksum_add(uint64_t sum, const void *data, size_t size)
     return sum;
 }
 
-uint64_t dco_checksum_pseudo(const uint8_t *source, const uint8_t *destination,
-                             size_t address_size, uint8_t protocol, uint32_t length)
+uint64_t dco_checksum_pseudo(const uint8_t *source, const uint8_t *destination, size_t address_size,
+                             uint8_t protocol, uint32_t length)
 {
     uint64_t sum = (uint64_t)htobe32(length) + htobe16(protocol);
     for (size_t i = 0; i < address_size; i += 4)
         sum += (uint64_t)load32(source + i) + load32(destination + i);
     return sum;
-}
-
-uint16_t dco_checksum_fold(uint64_t sum)
-{
-    sum = (sum & 0xFFFFFFFFu) + (sum >> 32);
-    sum = (sum & 0xFFFFu) + (sum >> 16 & 0xFFFFu) + (sum >> 32);
-    sum = (sum & 0xFFFFu) + (sum >> 16);
-    sum = (sum & 0xFFFFu) + (sum >> 16);
-    return (uint16_t)sum;
 }

@@ -11,10 +11,16 @@
 uint64_t dco_checksum_add(uint64_t sum, const void *data, size_t size);
 
 /* Pseudo-header of TCP or UDP over IPv4 (addresses of 4 bytes) or IPv6 (16). */
-uint64_t dco_checksum_pseudo(const uint8_t *source, const uint8_t *destination,
-                             size_t address_size, uint8_t protocol, uint32_t length);
+uint64_t dco_checksum_pseudo(const uint8_t *source, const uint8_t *destination, size_t address_size,
+                             uint8_t protocol, uint32_t length);
 
 /* The folded sum, not complemented; store it as it is. */
-uint16_t dco_checksum_fold(uint64_t sum);
+static inline uint16_t dco_checksum_fold(uint64_t sum)
+{
+    sum = (sum & 0xFFFFFFFFu) + (sum >> 32);
+    sum = (sum & 0xFFFFu) + (sum >> 16 & 0xFFFFu) + (sum >> 32);
+    sum = (sum & 0xFFFFu) + (sum >> 16);
+    return (uint16_t)((sum & 0xFFFFu) + (sum >> 16));
+}
 
 #endif

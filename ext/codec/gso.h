@@ -14,6 +14,12 @@
 
 /* struct virtio_net_hdr of linux/virtio_net.h as TUN uses it: 10 bytes, native byte order. */
 #define DCO_VNET_HEADER 10u
+#define DCO_VNET_NEEDS_CSUM 1u /* flags */
+#define DCO_VNET_GSO_NONE 0u   /* gso_type, from here on */
+#define DCO_VNET_GSO_TCPV4 1u
+#define DCO_VNET_GSO_TCPV6 4u
+#define DCO_VNET_GSO_UDP_L4 5u
+#define DCO_VNET_GSO_ECN 0x80u
 struct dco_vnet {
     uint8_t flags;
     uint8_t gso_type;
@@ -28,16 +34,21 @@ struct dco_vnet {
 #define DCO_GSO_HEADER_MAX 256u
 
 struct dco_gso {
-    uint8_t *packet;         /* caller's buffer, IP header first */
-    uint32_t size;           /* bytes of the whole super-packet */
-    uint32_t header;         /* bytes of IP and transport header together */
-    uint32_t transport;      /* offset of the transport header */
-    uint32_t segment;        /* payload bytes of a full segment */
-    uint32_t offset;         /* payload bytes already handed out */
-    uint32_t index;          /* segments already handed out */
-    uint8_t protocol;        /* 0: a plain packet, handed out once as it is */
+    uint8_t *packet;        /* caller's buffer, IP header first */
+    uint32_t size;          /* bytes of the whole super-packet */
+    uint32_t payload;       /* of it behind the headers */
+    uint32_t offset;        /* payload bytes already handed out */
+    uint16_t header;        /* bytes of IP and transport header together */
+    uint16_t transport;     /* offset of the transport header */
+    uint16_t segment;       /* payload bytes of a full segment */
+    uint16_t id;            /* IPv4: identification of the next segment */
+    uint32_t sequence;      /* TCP: sequence number of the next segment */
+    uint32_t network_sum;   /* IPv4 header without what differs between segments */
+    uint64_t transport_sum; /* pseudo-header and transport header, likewise */
+    uint8_t protocol;       /* 0: a plain packet, handed out once as it is */
     uint8_t ip_version;
-    uint64_t sum;            /* checksum of what all segments share */
+    uint8_t flags; /* TCP flags of the super-packet */
+    bool done;
     uint8_t template[DCO_GSO_HEADER_MAX];
 };
 
