@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "bench/crypto_loop.h"
 
 #include <errno.h>

@@ -29,11 +29,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyroute2 import IPRoute
 
 from ovpn_dco.testing import ethtool
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
@@ -88,7 +91,10 @@ def namespaces_available() -> str | None:
 
 
 class Namespace:
-    """One network namespace, held by a descriptor. Its loopback is up."""
+    """One network namespace, held by a descriptor.
+
+    Its loopback is up; other interfaces get no IPv6 link-local address of their own accord.
+    """
 
     def __init__(self, name: str) -> None:
         """Raises OSError: EPERM without CAP_SYS_ADMIN, ENOSPC at ``user.max_net_namespaces``."""
@@ -100,6 +106,7 @@ class Namespace:
     def _create() -> int:
         _unshare(_CLONE_NEWNET)
         fd = _thread_netns()
+        _silence_ipv6()
         with IPRoute() as ipr:
             ipr.link("set", index=1, state="up")
         return fd
@@ -232,7 +239,7 @@ class Namespace:
             os.close(self._fd)
             self._fd = -1
 
-    def __enter__(self) -> Namespace:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -340,7 +347,7 @@ class Topology:
         for namespace in (*self.spokes, self.left):
             namespace.close()
 
-    def __enter__(self) -> Topology:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -357,6 +364,17 @@ def _index(ipr: IPRoute, interface: str) -> int:
     if not found:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), interface)
     return int(found[0])
+
+
+def _silence_ipv6() -> None:
+    """No link-local addresses and router solicitations: a link without traffic is then really idle."""
+    for name, value in (("addr_gen_mode", "1"), ("router_solicitations", "0")):
+        # Where /proc/sys is mounted read-only the kernel's defaults have to do.
+        with (
+            contextlib.suppress(OSError),
+            open(f"/proc/sys/net/ipv6/conf/default/{name}", "w", encoding="ascii") as file,
+        ):
+            file.write(value)
 
 
 def _on_thread(function: Callable[[], int]) -> int:
