@@ -1,0 +1,81 @@
+"""What every test shares: the `root` marker, hypothesis profiles, and the policing of skips.
+
+Under CI a test that is skipped is a test that nobody ran, so there each skip must be announced:
+its reason has to match a pattern of `expected_skips.txt`, or the run fails."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from support import missing_privilege
+
+EXPECTED_SKIPS = Path(__file__).with_name("expected_skips.txt")
+
+# Shared machines pause a process for longer than any deadline that would say something.
+settings.register_profile("default", deadline=None)
+settings.register_profile(
+    "ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = missing_privilege()
+    if reason:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def expected_skips(path: Path = EXPECTED_SKIPS) -> Iterator[re.Pattern[str]]:
+    """One regular expression for each line of the list; `#` starts a comment."""
+    for line in path.read_text().splitlines():
+        pattern = line.partition("#")[0].strip()
+        if pattern:
+            yield re.compile(pattern)
+
+
+class SkipPolice:
+    """Collects skips whose reason is on no list; any of them fails the run."""
+
+    def __init__(self) -> None:
+        self.expected = tuple(expected_skips())
+        self.unexpected: list[str] = []
+
+    def judge(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if not report.skipped or hasattr(report, "wasxfail"):
+            return
+        place = report.longrepr
+        reason = str(place[2]) if isinstance(place, tuple) else str(place)
+        reason = reason.removeprefix("Skipped: ")
+        if not any(pattern.search(reason) for pattern in self.expected):
+            self.unexpected.append(f"{report.nodeid}: {reason}")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.judge(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.judge(report)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.unexpected and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self.unexpected:
+            return
+        terminalreporter.section("skips that nobody announced", red=True)
+        for line in self.unexpected:
+            terminalreporter.line(line)
+        terminalreporter.line(f"If one is right, say why in {EXPECTED_SKIPS.name}.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("CI"):
+        config.pluginmanager.register(SkipPolice(), "skip-police")

@@ -1,0 +1,35 @@
+"""Small helpers for tests: what a test needs from its machine, said once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from functools import cache
+
+import pytest
+
+TUN_NODE = "/dev/net/tun"
+
+
+@cache
+def missing_privilege() -> str | None:
+    """Why real interfaces and namespaces cannot be made here, or None when they can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if not os.access(TUN_NODE, os.R_OK | os.W_OK):
+        return f"needs a usable {TUN_NODE}"
+    return None
+
+
+needs_root = pytest.mark.root
+
+
+def needs_tool(*names: str) -> pytest.MarkDecorator:
+    """Skips a test where a program is not installed.
+
+    >>> @needs_tool("iperf3", "ping")
+    ... def test_throughput(): ...
+    """
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin:/usr/local/sbin"
+    missing = [name for name in names if shutil.which(name, path=path) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
