@@ -8,9 +8,9 @@
 
 #include <openssl/crypto.h>
 
+#include "bounds.h"
 #include "codec/aead.h"
 #include "codec/pktid.h"
-#include "limits.h"
 
 #define BATCH DCO_TUN_BATCH
 #define PEER_ID 7u
