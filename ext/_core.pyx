@@ -67,6 +67,13 @@ DROPS = tuple([
     (dco_drop_name(<dco_drop>i).decode(), dco_drop_text(<dco_drop>i).decode())
     for i in range(1, DCO_DROP_COUNT)
 ])
+EVENT_PEER_DELETED = <int>DCO_EVENT_PEER_DELETED
+EVENT_PEER_FLOATED = <int>DCO_EVENT_PEER_FLOATED
+EVENT_PEER_FLOAT_REFUSED = <int>DCO_EVENT_PEER_FLOAT_REFUSED
+EVENT_KEY_SOON = <int>DCO_EVENT_KEY_SOON
+EVENT_KEY_EXHAUSTED = <int>DCO_EVENT_KEY_EXHAUSTED
+EVENT_TRANSPORT_FAILED = <int>DCO_EVENT_TRANSPORT_FAILED
+EVENT_INTERFACE_GONE = <int>DCO_EVENT_INTERFACE_GONE
 TABLE_COLUMNS = ("id", "generation", *PEER_COUNTERS, "last_received_ns", "last_sent_ns")
 BATCH_BUCKETS = <int>DCO_BATCH_BUCKETS
 OFFLOAD_ALL = <int>DCO_OFFLOAD_ALL
@@ -74,7 +81,8 @@ PEERS_DEFAULT = <int>DCO_PEERS_DEFAULT
 SOCKET_BUFFER = <int>DCO_SOCKET_BUFFER
 TRANSPORTS_MAX = <int>DCO_TRANSPORTS_MAX
 
-DEF EVENT_BATCH = 64
+cdef enum:
+    EVENT_BATCH = 64
 
 
 cdef int check(int result) except -1:
@@ -540,7 +548,7 @@ cdef class Engine:
         with nogil:
             result = dco_key_query(engine, ref, <dco_slot>slot, &info)
         check(result)
-        return (info.key_id, <int>info.cipher, info.key_bits_over_8, info.packets_sealed,
+        return (info.key_id, <int>info.cipher, info.key_size, info.packets_sealed,
                 info.usage)
 
     # Routes
@@ -619,3 +627,6 @@ cdef class Engine:
             if <size_t>taken < room:
                 break
         return events
+
+
+include "bench/loops.pxi"

@@ -59,7 +59,7 @@
 #define DCO_CONTROL_RING (1024u * 1024u)
 
 /* Transports of one device. */
-#define DCO_TRANSPORTS_MAX 64u
+#define DCO_TRANSPORTS_MAX 64
 
 /* Peers of one device unless the caller says otherwise. */
 #define DCO_PEERS_DEFAULT 65536u

@@ -111,13 +111,16 @@ struct dco_peer_config {
 };
 
 /* X-macro tables keep the C structs, Cython and Python in step. */
-#define DCO_PEER_COUNTERS(X)                                                                   \
-    X(link_rx_bytes) X(link_rx_packets) X(link_tx_bytes) X(link_tx_packets)                    \
-    X(vpn_rx_bytes) X(vpn_rx_packets) X(vpn_tx_bytes) X(vpn_tx_packets)                        \
+#define DCO_PEER_RX_COUNTERS(X)                                                                \
+    X(link_rx_bytes) X(link_rx_packets) X(vpn_rx_bytes) X(vpn_rx_packets)                      \
     X(rx_decrypt_errors) X(rx_replay_errors) X(rx_unknown_key_id) X(rx_unsupported_protocol)   \
-    X(rx_source_errors) X(tx_encrypt_errors) X(tx_iv_exhausted) X(tx_no_key)                   \
-    X(tx_no_transport) X(tx_gso_errors) X(keepalive_rx) X(keepalive_tx) X(float_count)         \
-    X(link_errors)
+    X(rx_source_errors) X(keepalive_rx) X(float_count)
+#define DCO_PEER_TX_COUNTERS(X)                                                                \
+    X(link_tx_bytes) X(link_tx_packets) X(vpn_tx_bytes) X(vpn_tx_packets)                      \
+    X(tx_encrypt_errors) X(tx_iv_exhausted) X(tx_no_key) X(tx_no_transport) X(tx_gso_errors)   \
+    X(keepalive_tx)
+/* link_errors: ICMP errors that name the peer's address. Any thread may meet them. */
+#define DCO_PEER_COUNTERS(X) DCO_PEER_RX_COUNTERS(X) DCO_PEER_TX_COUNTERS(X) X(link_errors)
 
 struct dco_peer_stats {
 #define X(name) uint64_t name;
@@ -144,7 +147,7 @@ struct dco_key_config {
 struct dco_key_info {
     uint8_t key_id;
     enum dco_cipher cipher;
-    uint8_t key_bits_over_8; /* key size in bytes */
+    uint8_t key_size; /* bytes */
     uint64_t packets_sealed, usage;
 };
 

@@ -35,6 +35,15 @@ cdef extern from "dco.h" nogil:
         DCO_PEER_KEEPALIVE
         DCO_PEER_TX_ID
 
+    enum:
+        DCO_EVENT_PEER_DELETED
+        DCO_EVENT_PEER_FLOATED
+        DCO_EVENT_PEER_FLOAT_REFUSED
+        DCO_EVENT_KEY_SOON
+        DCO_EVENT_KEY_EXHAUSTED
+        DCO_EVENT_TRANSPORT_FAILED
+        DCO_EVENT_INTERFACE_GONE
+
     cdef struct dco_address:
         uint8_t family
         uint8_t ip[16]
@@ -115,7 +124,7 @@ cdef extern from "dco.h" nogil:
     cdef struct dco_key_info:
         uint8_t key_id
         dco_cipher cipher
-        uint8_t key_bits_over_8
+        uint8_t key_size
         uint64_t packets_sealed
         uint64_t usage
 

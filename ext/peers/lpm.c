@@ -67,6 +67,11 @@ struct dco_lpm_route *dco_lpm_route_new(const struct dco_prefix *prefix, void *o
     return route;
 }
 
+void dco_lpm_route_free(struct dco_lpm_route *route)
+{
+    free(route);
+}
+
 static void count_length(struct dco_lpm *lpm, const struct dco_prefix *prefix, int by)
 {
     struct dco_lpm_lengths *lengths = prefix->family == AF_INET ? &lpm->ipv4 : &lpm->ipv6;

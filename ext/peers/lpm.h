@@ -36,6 +36,7 @@ void dco_lpm_destroy(struct dco_lpm *lpm);
 
 /* Writers. The prefix has no bits beyond its length. NULL: out of memory. */
 struct dco_lpm_route *dco_lpm_route_new(const struct dco_prefix *prefix, void *owner, bool host);
+void dco_lpm_route_free(struct dco_lpm_route *route); /* one that was never inserted, or NULL */
 void dco_lpm_insert(struct dco_lpm *lpm, struct dco_lpm_route *route);
 void dco_lpm_remove(struct dco_lpm *lpm, struct dco_lpm_route *route); /* frees it in time */
 struct dco_lpm_route *dco_lpm_exact(const struct dco_lpm *lpm, const struct dco_prefix *prefix);

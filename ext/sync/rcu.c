@@ -1,6 +1,6 @@
 #include "sync/rcu.h"
 
-#include <errno.h>
+#include <time.h>
 
 int dco_rcu_init(struct dco_rcu *rcu)
 {
@@ -54,6 +54,7 @@ static struct dco_rcu_node *take_ripe(struct dco_rcu *rcu)
     return ripe;
 }
 
+/* Lock held. */
 static void release_all(struct dco_rcu *rcu, struct dco_rcu_node *node)
 {
     while (node) {
@@ -64,13 +65,13 @@ static void release_all(struct dco_rcu *rcu, struct dco_rcu_node *node)
     }
 }
 
-/* Lock held; gives it back. Somebody who passed meanwhile could not take it and left word. */
+/* Lock held; gives it back. Released under the lock, hence in the order of retirement: what is in
+ * an object is gone before the object. Somebody who passed meanwhile could not take it and left word. */
 static void reclaim_locked(struct dco_rcu *rcu)
 {
     do {
-        struct dco_rcu_node *ripe = take_ripe(rcu);
+        release_all(rcu, take_ripe(rcu));
         pthread_mutex_unlock(&rcu->lock);
-        release_all(rcu, ripe);
     } while (atomic_exchange(&rcu->missed, false) && !pthread_mutex_trylock(&rcu->lock));
 }
 
@@ -126,6 +127,27 @@ void dco_rcu_retire(struct dco_rcu *rcu, struct dco_rcu_node *node,
     rcu->tail = &node->next;
     atomic_fetch_add_explicit(&rcu->waiting, 1, memory_order_seq_cst);
     reclaim_locked(rcu);
+}
+
+struct waiter {
+    struct dco_rcu_node node;
+    atomic_bool passed;
+};
+
+static void waiter_release(struct dco_rcu_node *node)
+{
+    atomic_store_explicit(&((struct waiter *)node)->passed, true, memory_order_release);
+}
+
+void dco_rcu_synchronize(struct dco_rcu *rcu)
+{
+    struct timespec pause = {.tv_nsec = 100000};
+    struct waiter waiter;
+
+    atomic_init(&waiter.passed, false);
+    dco_rcu_retire(rcu, &waiter.node, waiter_release);
+    while (!atomic_load_explicit(&waiter.passed, memory_order_acquire))
+        nanosleep(&pause, NULL);
 }
 
 void dco_rcu_destroy(struct dco_rcu *rcu)

@@ -50,8 +50,12 @@ void dco_rcu_quiesce(struct dco_rcu *rcu, struct dco_rcu_reader *reader);
 void dco_rcu_offline(struct dco_rcu *rcu, struct dco_rcu_reader *reader);
 
 /* The object must be unreachable for readers that come online from now on. `release` runs on any
- * thread, possibly before this returns; it must take no lock that the caller holds. */
+ * thread, possibly before this returns, in the order of retirement; it must neither retire nor take
+ * a lock that the caller holds. */
 void dco_rcu_retire(struct dco_rcu *rcu, struct dco_rcu_node *node,
                     void (*release)(struct dco_rcu_node *node));
+
+/* Waits until every thread has passed; for callers that hold no lock and are no readers. */
+void dco_rcu_synchronize(struct dco_rcu *rcu);
 
 #endif

@@ -1,0 +1,107 @@
+/* The engine's inside: what its threads and the API share.
+ *
+ * `lock` serialises everything that changes peers, keys, routes, transports and endpoints. API
+ * calls take it; the threads only ever try it, so that no caller can hold up traffic. */
+#ifndef DCO_ENGINE_ENGINE_H
+#define DCO_ENGINE_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include <openssl/evp.h>
+
+#include "dco.h"
+#include "engine/events.h"
+#include "engine/worker.h"
+#include "io/tun.h"
+#include "io/udp.h"
+#include "peers/lpm.h"
+#include "peers/peer_table.h"
+#include "sync/rcu.h"
+#include "sync/ring.h"
+
+enum dco_engine_state { DCO_ENGINE_NEW, DCO_ENGINE_RUNNING, DCO_ENGINE_CLOSED };
+
+/* A socket that peers are reached through. Freed by detach, when all threads have passed. */
+struct dco_transport {
+    uint32_t id;
+    struct dco_udp udp;
+    uint32_t peers;   /* lock */
+    uint32_t pins;    /* lock: calls that use it without the lock */
+    bool watched;     /* lock: in the receive thread's epoll set */
+    atomic_bool failed;
+    struct dco_event_record record;
+};
+
+struct dco_engine {
+    struct dco_engine_config config;
+    OSSL_LIB_CTX *library;
+    pthread_mutex_t lock;
+    enum dco_engine_state state; /* lock */
+    bool tun_open;               /* lock */
+    uint64_t generations;        /* lock */
+    uint32_t transports;         /* lock */
+    _Atomic bool source_check;
+    _Atomic uint32_t offloads; /* what may be used */
+
+    struct dco_rcu rcu;
+    struct dco_tun tun;
+    struct dco_peer_table peers;
+    struct dco_lpm lpm;
+    _Atomic(struct dco_peer *) only; /* P2P: the peer, or NULL */
+    _Atomic(struct dco_transport *) transport[DCO_TRANSPORTS_MAX];
+
+    struct dco_events events;
+    struct dco_ring control;    /* receive thread to API */
+    pthread_mutex_t control_lock; /* between API readers */
+    struct dco_event_record interface_gone;
+    struct dco_worker worker;
+};
+
+static inline uint64_t dco_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Takes the lock: 0, or -EBADF (and no lock) when the engine is closed. */
+int dco_engine_enter(struct dco_engine *engine);
+void dco_engine_leave(struct dco_engine *engine);
+
+/* Under the lock: the peer, or NULL when it is gone or of another generation. */
+struct dco_peer *dco_engine_find(struct dco_engine *engine, struct dco_peer_ref ref);
+
+/* Under the lock: unlinks the peer everywhere. Its keys are cleansed and its deletion is told as
+ * soon as all threads have passed, with counters that are then final. */
+void dco_engine_remove_peer(struct dco_engine *engine, struct dco_peer *peer,
+                            enum dco_delete_reason reason);
+
+/* Under the lock: all peers of a transport. */
+void dco_engine_remove_peers_of(struct dco_engine *engine, struct dco_transport *transport,
+                                enum dco_delete_reason reason);
+
+/* The owner of an inner address, for threads that are online. */
+static inline struct dco_peer *dco_engine_owner(struct dco_engine *engine, uint8_t family,
+                                                const uint8_t *ip)
+{
+    return dco_lpm_lookup(&engine->lpm, family, ip);
+}
+
+/* A thread has found the socket shut down or dead. False: busy, try again later. */
+bool dco_transport_fail(struct dco_engine *engine, struct dco_transport *transport, int error);
+/* Empties the error queue and charges each entry to the peer it is about. */
+void dco_transport_drain_errors(struct dco_engine *engine, struct dco_transport *transport);
+
+/* A key should be replaced, or can seal no more; told once per key and reason. */
+void dco_engine_key_event(struct dco_engine *engine, struct dco_peer *peer, struct dco_key *key,
+                          enum dco_event_kind kind);
+
+/* Hands a packet to the control port. `peer_id` < 0: not from inside a data packet. */
+bool dco_control_put(struct dco_engine *engine, uint32_t transport, int64_t peer_id,
+                     const struct dco_address *remote, const struct dco_address *local,
+                     const void *data, size_t size);
+
+#endif

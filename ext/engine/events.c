@@ -1,0 +1,147 @@
+#include "engine/events.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+int dco_events_init(struct dco_events *events)
+{
+    memset(events, 0, sizeof *events);
+    events->tail = &events->head;
+    events->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (events->fd < 0)
+        return -errno;
+    return -pthread_mutex_init(&events->lock, NULL);
+}
+
+void dco_events_destroy(struct dco_events *events)
+{
+    struct dco_event ignored;
+
+    while (dco_events_take(events, &ignored, 1))
+        ;
+    if (events->fd >= 0)
+        close(events->fd);
+    events->fd = -1;
+    pthread_mutex_destroy(&events->lock);
+}
+
+uint64_t dco_events_sequence(struct dco_events *events)
+{
+    return atomic_fetch_add_explicit(&events->sequence, 1, memory_order_relaxed) + 1;
+}
+
+void dco_events_signal(struct dco_events *events)
+{
+    uint64_t one = 1;
+
+    /* A full counter (EAGAIN) is readable as well. */
+    if (!atomic_exchange(&events->signalled, true) && write(events->fd, &one, sizeof one) < 0)
+        return;
+}
+
+void dco_events_acknowledge(struct dco_events *events)
+{
+    uint64_t count;
+
+    /* Cleared before the caller drains: what comes meanwhile signals again. */
+    if (read(events->fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        return;
+    atomic_store(&events->signalled, false);
+}
+
+void dco_events_post(struct dco_events *events, struct dco_event_record *record,
+                     const struct dco_event_record *news)
+{
+    pthread_mutex_lock(&events->lock);
+    record->kind = news->kind;
+    record->key_id = news->key_id;
+    record->reason = news->reason;
+    record->error = news->error;
+    record->transport = news->transport;
+    record->endpoint = news->endpoint;
+    if (!record->queued) {
+        record->queued = true;
+        record->sequence = dco_events_sequence(events);
+        record->next = NULL;
+        *events->tail = record;
+        events->tail = &record->next;
+        events->deletions += record->kind == DCO_EVENT_PEER_DELETED;
+    }
+    pthread_mutex_unlock(&events->lock);
+    dco_events_signal(events);
+}
+
+void dco_events_withdraw(struct dco_events *events, struct dco_event_record *record)
+{
+    struct dco_event_record **link = &events->head;
+
+    pthread_mutex_lock(&events->lock);
+    while (*link && *link != record)
+        link = &(*link)->next;
+    if (*link) {
+        *link = record->next;
+        if (!*link)
+            events->tail = link;
+        record->queued = false;
+    }
+    pthread_mutex_unlock(&events->lock);
+}
+
+static void describe(const struct dco_event_record *record, struct dco_event *out)
+{
+    memset(out, 0, sizeof *out);
+    out->kind = record->kind;
+    out->sequence = record->sequence;
+    out->remote = record->endpoint.remote;
+    out->local = record->endpoint.local;
+    out->key_id = record->key_id;
+    out->reason = record->reason;
+    out->transport = record->transport;
+    out->error = record->error;
+    if (record->peer) {
+        out->peer.id = record->peer->id;
+        out->peer.generation = record->peer->generation;
+        dco_peer_stats_read(record->peer, &out->stats);
+    }
+}
+
+int dco_events_take(struct dco_events *events, struct dco_event *out, size_t capacity)
+{
+    int taken = 0;
+
+    while ((size_t)taken < capacity) {
+        struct dco_event_record *record;
+        struct dco_peer *gone = NULL;
+
+        pthread_mutex_lock(&events->lock);
+        record = events->head;
+        if (record) {
+            events->head = record->next;
+            if (!events->head)
+                events->tail = &events->head;
+            record->queued = false;
+            describe(record, &out[taken++]);
+            if (record->kind == DCO_EVENT_PEER_DELETED) {
+                events->deletions--;
+                gone = record->peer;
+            }
+        }
+        pthread_mutex_unlock(&events->lock);
+        if (!record)
+            break;
+        dco_peer_free(gone); /* the deletion is the last that is ever told of a peer */
+    }
+    return taken;
+}
+
+uint32_t dco_events_deletions(struct dco_events *events)
+{
+    uint32_t deletions;
+
+    pthread_mutex_lock(&events->lock);
+    deletions = events->deletions;
+    pthread_mutex_unlock(&events->lock);
+    return deletions;
+}

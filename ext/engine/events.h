@@ -1,0 +1,43 @@
+/* Events, in the order in which they happened.
+ *
+ * A record lives in the peer (or transport, or engine) it tells about, and is in the queue at most
+ * once: news of the same kind overwrite it in place. Events are rare, so a lock is no cost. */
+#ifndef DCO_ENGINE_EVENTS_H
+#define DCO_ENGINE_EVENTS_H
+
+#include <pthread.h>
+
+#include "dco.h"
+#include "peers/peer.h"
+
+struct dco_events {
+    pthread_mutex_t lock;
+    struct dco_event_record *head, **tail;
+    uint32_t deletions; /* deleted peers whose event has not been read */
+    _Atomic uint64_t sequence;
+    int fd;                 /* eventfd: something waits here or in the control ring */
+    atomic_bool signalled;
+};
+
+int dco_events_init(struct dco_events *events);
+/* Frees the deleted peers that nobody asked for. */
+void dco_events_destroy(struct dco_events *events);
+
+uint64_t dco_events_sequence(struct dco_events *events);
+/* Makes the descriptor readable, unless it is since the last acknowledgement. */
+void dco_events_signal(struct dco_events *events);
+void dco_events_acknowledge(struct dco_events *events);
+
+/* Queues the record, or refreshes it where it stands. `news` gives everything but the links. */
+void dco_events_post(struct dco_events *events, struct dco_event_record *record,
+                     const struct dco_event_record *news);
+
+/* Takes the record out of the queue, if it is there: its owner is going. */
+void dco_events_withdraw(struct dco_events *events, struct dco_event_record *record);
+
+/* Takes up to `capacity` events. Reading the deletion of a peer frees it. */
+int dco_events_take(struct dco_events *events, struct dco_event *out, size_t capacity);
+
+uint32_t dco_events_deletions(struct dco_events *events);
+
+#endif

@@ -1,0 +1,209 @@
+/* Keys and routes of a peer. */
+#define _GNU_SOURCE
+#include <errno.h>
+
+#include "engine/engine.h"
+
+static void retire(struct dco_engine *engine, struct dco_key *key)
+{
+    if (key)
+        dco_rcu_retire(&engine->rcu, &key->rcu, dco_key_release);
+}
+
+static int check_slot(enum dco_slot slot)
+{
+    return slot == DCO_SLOT_PRIMARY || slot == DCO_SLOT_SECONDARY ? 0 : -EINVAL;
+}
+
+/* With one id in both slots the receiver could only guess. */
+static bool other_slot_has(struct dco_peer *peer, enum dco_slot slot, uint8_t key_id)
+{
+    struct dco_key *other = dco_keyslots_get(&peer->keys, slot ^ 1);
+
+    return other && other->key_id == key_id;
+}
+
+/* The contexts are made before the lock is taken: key schedules are slow. */
+int dco_key_install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
+                    const struct dco_key_config *config)
+{
+    struct dco_peer *peer;
+    struct dco_key *key;
+    int error = check_slot(slot);
+
+    if (!error)
+        error = dco_key_new(config, engine->library, &key);
+    if (error)
+        return error;
+    error = dco_engine_enter(engine);
+    if (error) {
+        dco_key_free(key);
+        return error;
+    }
+    peer = dco_engine_find(engine, ref);
+    if (!peer)
+        error = -ENOENT;
+    else if (other_slot_has(peer, slot, config->key_id))
+        error = -EINVAL;
+    else
+        retire(engine, dco_keyslots_set(&peer->keys, slot, key));
+    dco_engine_leave(engine);
+    if (error)
+        dco_key_free(key);
+    return error;
+}
+
+int dco_key_swap(struct dco_engine *engine, struct dco_peer_ref ref)
+{
+    struct dco_peer *peer;
+    int error = dco_engine_enter(engine);
+
+    if (error)
+        return error;
+    peer = dco_engine_find(engine, ref);
+    if (peer)
+        dco_keyslots_swap(&peer->keys);
+    dco_engine_leave(engine);
+    return peer ? 0 : -ENOENT;
+}
+
+int dco_key_delete(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot)
+{
+    struct dco_peer *peer;
+    int error = check_slot(slot);
+
+    if (!error)
+        error = dco_engine_enter(engine);
+    if (error)
+        return error;
+    peer = dco_engine_find(engine, ref);
+    if (peer)
+        retire(engine, dco_keyslots_set(&peer->keys, slot, NULL));
+    dco_engine_leave(engine);
+    return peer ? 0 : -ENOENT;
+}
+
+int dco_key_query(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
+                  struct dco_key_info *info)
+{
+    struct dco_peer *peer;
+    struct dco_key *key;
+    int error = check_slot(slot);
+
+    if (!error)
+        error = dco_engine_enter(engine);
+    if (error)
+        return error;
+    peer = dco_engine_find(engine, ref);
+    key = peer ? dco_keyslots_get(&peer->keys, slot) : NULL;
+    if (key)
+        *info = (struct dco_key_info){
+            .key_id = key->key_id,
+            .cipher = key->cipher,
+            .key_size = key->key_size,
+            .packets_sealed = dco_counter_read(&key->sealed),
+            .usage = dco_counter_read(&key->usage),
+        };
+    dco_engine_leave(engine);
+    return key ? 0 : -ENOENT;
+}
+
+void dco_engine_key_event(struct dco_engine *engine, struct dco_peer *peer, struct dco_key *key,
+                          enum dco_event_kind kind)
+{
+    bool soon = kind == DCO_EVENT_KEY_SOON;
+    atomic_bool *reported = soon ? &key->soon_reported : &key->exhausted_reported;
+    struct dco_event_record news = {.kind = kind, .key_id = key->key_id};
+
+    if (!atomic_load_explicit(reported, memory_order_relaxed) && !atomic_exchange(reported, true))
+        dco_events_post(&engine->events,
+                        &peer->record[soon ? DCO_RECORD_KEY_SOON : DCO_RECORD_KEY_EXHAUSTED],
+                        &news);
+}
+
+/* --- routes --- */
+
+static int check_prefix(const struct dco_prefix *prefix)
+{
+    if (prefix->family != AF_INET && prefix->family != AF_INET6)
+        return -EAFNOSUPPORT;
+    return prefix->length <= (prefix->family == AF_INET ? 32 : 128) ? 0 : -EINVAL;
+}
+
+static int add_route(struct dco_engine *engine, const struct dco_prefix *prefix,
+                     struct dco_peer_ref ref)
+{
+    struct dco_peer *peer = dco_engine_find(engine, ref);
+    struct dco_lpm_route *route;
+
+    if (engine->config.mode == DCO_MODE_P2P)
+        return -EINVAL;
+    if (!peer)
+        return -ENOENT;
+    if (dco_lpm_exact(&engine->lpm, prefix))
+        return -EEXIST;
+    route = dco_lpm_route_new(prefix, peer, false);
+    if (!route)
+        return -ENOMEM;
+    dco_lpm_insert(&engine->lpm, route);
+    route->sibling = peer->routes;
+    peer->routes = route;
+    return 0;
+}
+
+int dco_route_add(struct dco_engine *engine, const struct dco_prefix *prefix,
+                  struct dco_peer_ref ref)
+{
+    int error = check_prefix(prefix);
+
+    if (!error)
+        error = dco_engine_enter(engine);
+    if (error)
+        return error;
+    error = add_route(engine, prefix, ref);
+    dco_engine_leave(engine);
+    return error;
+}
+
+/* A peer's own VPN address is no route: it goes by changing the peer. */
+static int delete_route(struct dco_engine *engine, const struct dco_prefix *prefix)
+{
+    struct dco_lpm_route *route = dco_lpm_exact(&engine->lpm, prefix), **link;
+
+    if (!route || route->host)
+        return -ENOENT;
+    link = &((struct dco_peer *)route->entry.value)->routes;
+    while (*link != route)
+        link = &(*link)->sibling;
+    *link = route->sibling;
+    dco_lpm_remove(&engine->lpm, route);
+    return 0;
+}
+
+int dco_route_delete(struct dco_engine *engine, const struct dco_prefix *prefix)
+{
+    int error = check_prefix(prefix);
+
+    if (!error)
+        error = dco_engine_enter(engine);
+    if (error)
+        return error;
+    error = delete_route(engine, prefix);
+    dco_engine_leave(engine);
+    return error;
+}
+
+int dco_route_lookup(struct dco_engine *engine, const struct dco_address *address,
+                     struct dco_peer_ref *ref)
+{
+    struct dco_peer *peer;
+    int error = dco_engine_enter(engine);
+
+    if (error)
+        return error;
+    peer = dco_engine_owner(engine, address->family, address->ip);
+    if (peer)
+        *ref = (struct dco_peer_ref){peer->id, peer->generation};
+    dco_engine_leave(engine);
+    return peer ? 0 : -ENOENT;
+}

@@ -1,0 +1,27 @@
+/* Wire to inner packet: UDP receive, peer by id, open in place, checks, coalesce, TUN write. */
+#ifndef DCO_ENGINE_RECEIVE_H
+#define DCO_ENGINE_RECEIVE_H
+
+#include "codec/gro.h"
+#include "engine/engine.h"
+
+struct dco_receive {
+    struct dco_engine *engine;
+    struct dco_thread_stats stats;
+    uint64_t now_ns;
+    bool signal; /* control packets were queued: tell once per batch */
+    /* the last source address that was looked up in this batch, and its owner */
+    uint8_t source_family;
+    uint8_t source_ip[16];
+    struct dco_peer *source_owner;
+    struct dco_udp_inbox inbox;
+    struct dco_gro gro;
+};
+
+int dco_receive_new(struct dco_engine *engine, struct dco_receive **receive);
+void dco_receive_free(struct dco_receive *receive);
+
+/* One batch from a socket to the TUN. True: there may be more at once. */
+bool dco_receive_batch(struct dco_receive *receive, struct dco_transport *transport);
+
+#endif

@@ -1,0 +1,259 @@
+#define _GNU_SOURCE
+#include "engine/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "engine/receive.h"
+#include "engine/timer.h"
+#include "engine/transmit.h"
+
+/* What epoll reports: a transport's number, or one of these. */
+enum { SOURCE_TUN = 0x10000, SOURCE_STOP, SOURCE_KICK, SOURCE_TIMER };
+
+#define EVENTS_AT_ONCE 16
+/* Batches from one source before the others (and the stop) get a look. */
+#define BATCHES_AT_ONCE 8
+
+static int watch(int epoll, int fd, uint32_t source, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.u32 = source};
+
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+static int open_descriptors(struct dco_worker *worker)
+{
+    worker->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    worker->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    worker->timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+    worker->transmit_epoll = epoll_create1(EPOLL_CLOEXEC);
+    worker->receive_epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (worker->stop_fd < 0 || worker->kick_fd < 0 || worker->timer_fd < 0
+        || worker->transmit_epoll < 0 || worker->receive_epoll < 0)
+        return -errno;
+    return watch(worker->transmit_epoll, worker->stop_fd, SOURCE_STOP, EPOLLIN)
+           || watch(worker->receive_epoll, worker->stop_fd, SOURCE_STOP, EPOLLIN)
+           || watch(worker->transmit_epoll, worker->kick_fd, SOURCE_KICK, EPOLLIN)
+           || watch(worker->transmit_epoll, worker->timer_fd, SOURCE_TIMER, EPOLLIN)
+               ? -errno
+               : 0;
+}
+
+int dco_worker_init(struct dco_worker *worker, struct dco_engine *engine)
+{
+    int error;
+
+    memset(worker, 0, sizeof *worker);
+    worker->stop_fd = worker->kick_fd = worker->timer_fd = -1;
+    worker->transmit_epoll = worker->receive_epoll = -1;
+    worker->transmit_reader = dco_rcu_register(&engine->rcu);
+    worker->receive_reader = dco_rcu_register(&engine->rcu);
+    error = open_descriptors(worker);
+    if (!error)
+        error = dco_transmit_new(engine, &worker->transmit);
+    if (!error)
+        error = dco_receive_new(engine, &worker->receive);
+    return error;
+}
+
+void dco_worker_destroy(struct dco_worker *worker)
+{
+    int *fds[] = {&worker->stop_fd, &worker->kick_fd, &worker->timer_fd, &worker->transmit_epoll,
+                  &worker->receive_epoll};
+
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        if (*fds[i] >= 0)
+            close(*fds[i]);
+        *fds[i] = -1;
+    }
+    dco_transmit_free(worker->transmit);
+    dco_receive_free(worker->receive);
+    worker->transmit = NULL;
+    worker->receive = NULL;
+}
+
+static void ring_bell(int fd)
+{
+    uint64_t one = 1;
+
+    if (write(fd, &one, sizeof one) < 0)
+        return; /* the counter is full, hence readable */
+}
+
+static void quiet_bell(int fd)
+{
+    uint64_t count;
+
+    if (read(fd, &count, sizeof count) < 0)
+        return; /* nothing had rung, or the timer was set anew meanwhile */
+}
+
+void dco_worker_kick(struct dco_worker *worker)
+{
+    if (worker->kick_fd >= 0)
+        ring_bell(worker->kick_fd);
+}
+
+int dco_worker_watch(struct dco_worker *worker, int fd, uint32_t transport)
+{
+    return watch(worker->receive_epoll, fd, transport, EPOLLIN | EPOLLRDHUP);
+}
+
+void dco_worker_unwatch(struct dco_worker *worker, int fd)
+{
+    epoll_ctl(worker->receive_epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+/* --- the thread from TUN to UDP --- */
+
+static void set_timer(struct dco_worker *worker, uint64_t when_ns)
+{
+    struct itimerspec spec = {
+        .it_value = {.tv_sec = (time_t)(when_ns / 1000000000u),
+                     .tv_nsec = (long)(when_ns % 1000000000u)},
+    };
+
+    timerfd_settime(worker->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
+}
+
+/* A TUN whose interface is gone reports an error for ever: stop listening to it. */
+static void transmit_ready(struct dco_engine *engine, const struct epoll_event *event)
+{
+    struct dco_worker *worker = &engine->worker;
+
+    switch (event->data.u32) {
+    case SOURCE_TUN:
+        for (int i = 0; i < BATCHES_AT_ONCE && dco_transmit_batch(worker->transmit); i++)
+            dco_rcu_quiesce(&engine->rcu, worker->transmit_reader);
+        if (event->events & (EPOLLERR | EPOLLHUP))
+            epoll_ctl(worker->transmit_epoll, EPOLL_CTL_DEL, engine->tun.fd, NULL);
+        break;
+    case SOURCE_KICK:
+        quiet_bell(worker->kick_fd);
+        set_timer(worker, dco_timer_run(worker->transmit));
+        break;
+    case SOURCE_TIMER:
+        quiet_bell(worker->timer_fd);
+        set_timer(worker, dco_timer_run(worker->transmit));
+        break;
+    default:
+        break;
+    }
+}
+
+static void *transmit_main(void *argument)
+{
+    struct dco_engine *engine = argument;
+    struct dco_worker *worker = &engine->worker;
+    struct epoll_event events[EVENTS_AT_ONCE];
+
+    while (!atomic_load_explicit(&worker->stopping, memory_order_relaxed)) {
+        int ready = epoll_wait(worker->transmit_epoll, events, EVENTS_AT_ONCE, -1);
+        dco_counter_add(&worker->transmit->stats.wakeups, 1);
+        dco_rcu_online(&engine->rcu, worker->transmit_reader);
+        for (int i = 0; i < ready; i++)
+            transmit_ready(engine, &events[i]);
+        dco_rcu_offline(&engine->rcu, worker->transmit_reader);
+    }
+    return NULL;
+}
+
+/* --- the thread from UDP to TUN --- */
+
+static void receive_ready(struct dco_engine *engine, const struct epoll_event *event)
+{
+    struct dco_worker *worker = &engine->worker;
+    struct dco_transport *transport;
+
+    if (event->data.u32 >= (uint32_t)DCO_TRANSPORTS_MAX)
+        return;
+    transport =
+        atomic_load_explicit(&engine->transport[event->data.u32], memory_order_acquire);
+    if (!transport)
+        return;
+    if (event->events & EPOLLERR)
+        dco_transport_drain_errors(engine, transport);
+    /* No quiescence in between: the transport must stay. */
+    if (event->events & EPOLLIN)
+        for (int i = 0; i < BATCHES_AT_ONCE && dco_receive_batch(worker->receive, transport); i++)
+            continue;
+    if (event->events & (EPOLLHUP | EPOLLRDHUP))
+        dco_transport_fail(engine, transport, EPIPE);
+}
+
+static void *receive_main(void *argument)
+{
+    struct dco_engine *engine = argument;
+    struct dco_worker *worker = &engine->worker;
+    struct epoll_event events[EVENTS_AT_ONCE];
+
+    while (!atomic_load_explicit(&worker->stopping, memory_order_relaxed)) {
+        int ready = epoll_wait(worker->receive_epoll, events, EVENTS_AT_ONCE, -1);
+        dco_counter_add(&worker->receive->stats.wakeups, 1);
+        dco_rcu_online(&engine->rcu, worker->receive_reader);
+        for (int i = 0; i < ready; i++)
+            receive_ready(engine, &events[i]);
+        dco_rcu_offline(&engine->rcu, worker->receive_reader);
+    }
+    return NULL;
+}
+
+/* --- lifecycle --- */
+
+/* The engine's threads take no signals: those are the program's. */
+static int start_thread(pthread_t *thread, const char *name, void *(*main)(void *), void *argument)
+{
+    sigset_t all, before;
+    int error;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(thread, NULL, main, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!error)
+        pthread_setname_np(*thread, name);
+    return -error;
+}
+
+int dco_worker_start(struct dco_worker *worker, struct dco_engine *engine)
+{
+    int error = watch(worker->transmit_epoll, engine->tun.fd, SOURCE_TUN, EPOLLIN);
+
+    if (!error)
+        error = start_thread(&worker->transmit_thread, "dco-transmit", transmit_main, engine);
+    if (error)
+        return error;
+    worker->transmit_started = true;
+    error = start_thread(&worker->receive_thread, "dco-receive", receive_main, engine);
+    if (error) {
+        dco_worker_stop(worker);
+        return error;
+    }
+    worker->receive_started = true;
+    dco_worker_kick(worker);
+    return 0;
+}
+
+void dco_worker_stop(struct dco_worker *worker)
+{
+    atomic_store(&worker->stopping, true);
+    if (worker->stop_fd >= 0)
+        ring_bell(worker->stop_fd);
+    if (worker->transmit_started)
+        pthread_join(worker->transmit_thread, NULL);
+    if (worker->receive_started)
+        pthread_join(worker->receive_thread, NULL);
+    worker->transmit_started = worker->receive_started = false;
+}
+
+void dco_worker_stats(const struct dco_worker *worker, struct dco_engine_stats *sum)
+{
+    dco_stats_collect(&worker->transmit->stats, sum);
+    dco_stats_collect(&worker->receive->stats, sum);
+}

@@ -1,0 +1,63 @@
+/* The inner side: a TUN interface, or any descriptor that gives one packet per read.
+ *
+ * Reads and writes never block and never change O_NONBLOCK of a descriptor that the caller
+ * shares. With a virtio_net_hdr a packet may be a super-packet of up to 64 KiB. */
+#ifndef DCO_IO_TUN_H
+#define DCO_IO_TUN_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "bounds.h"
+
+/* How a read is kept from blocking. */
+enum dco_tun_reading {
+    DCO_TUN_NOWAIT,    /* preadv2(RWF_NOWAIT): Linux 6.4 for TUN */
+    DCO_TUN_SOCKET,    /* recv(MSG_DONTWAIT) */
+    DCO_TUN_NONBLOCK,  /* our own descriptor, O_NONBLOCK */
+    DCO_TUN_READINESS, /* one read per readiness */
+};
+
+struct dco_tun {
+    int fd;
+    bool owned;     /* we made the interface; it goes when the descriptor does */
+    bool interface; /* a TUN, not some other descriptor */
+    bool vnet;      /* packets carry a virtio_net_hdr */
+    uint8_t vnet_size;
+    char name[16];
+    uint32_t ifindex;
+    _Atomic int reading;         /* enum dco_tun_reading */
+    _Atomic uint32_t offloads;   /* DCO_OFFLOAD_TUN_* that may be used and work */
+    uint32_t supported;          /* those that this descriptor could have */
+};
+
+/* Makes interface `name` (may hold %d) in the network namespace `netns_fd` (< 0: the caller's).
+ * `offloads`: what may be used. Errors of open(2) and TUNSETIFF. */
+int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, uint32_t offloads);
+
+/* Uses a copy of the caller's descriptor. -EPROTOTYPE: a TAP; -EPROTO: a TUN without IFF_NO_PI;
+ * -EBADFD: a TUN that is not attached to an interface. */
+int dco_tun_adopt(struct dco_tun *tun, int fd, uint32_t offloads);
+
+void dco_tun_close(struct dco_tun *tun);
+
+/* Switches TSO and USO while traffic flows. */
+int dco_tun_set_offloads(struct dco_tun *tun, uint32_t offloads);
+
+/* One packet, behind its offload header if there is one. Bytes read, -EAGAIN, -EBADFD when the
+ * interface is gone, or another negative errno. */
+ssize_t dco_tun_read(struct dco_tun *tun, void *buffer, size_t size);
+
+/* True when after this read the descriptor must be waited for, although more may be there. */
+static inline bool dco_tun_reads_once(const struct dco_tun *tun)
+{
+    return atomic_load_explicit(&tun->reading, memory_order_relaxed) == DCO_TUN_READINESS;
+}
+
+/* One packet, offload header first if there is one. 0 or a negative errno. */
+int dco_tun_write(struct dco_tun *tun, const struct iovec *iov, int parts);
+
+#endif

@@ -1,0 +1,252 @@
+/* Attaching to a socket and giving it back; addresses; the error queue. */
+#define _GNU_SOURCE
+#include "io/udp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/errqueue.h>
+#include <netinet/udp.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <stdio.h>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#define UDP_GRO 104
+#endif
+#ifndef IP_PMTUDISC_OMIT
+#define IP_PMTUDISC_OMIT 5
+#endif
+#ifndef IPV6_PMTUDISC_OMIT
+#define IPV6_PMTUDISC_OMIT 5
+#endif
+
+static bool set_option(struct dco_udp *udp, int level, int name, int value)
+{
+    struct dco_udp_option *option = &udp->option[udp->options];
+    socklen_t size = sizeof option->saved;
+
+    if (udp->options == DCO_UDP_OPTIONS_MAX
+        || getsockopt(udp->fd, level, name, &option->saved, &size)
+        || setsockopt(udp->fd, level, name, &value, sizeof value))
+        return false;
+    option->level = level;
+    option->name = name;
+    udp->options++;
+    return true;
+}
+
+/* The kernel doubles what is asked for, and reports the doubled value. */
+static void set_buffer(struct dco_udp *udp, int name, int force, uint32_t bytes)
+{
+    int value = (int)bytes;
+
+    if (set_option(udp, SOL_SOCKET, name, value)) {
+        udp->option[udp->options - 1].saved /= 2;
+        setsockopt(udp->fd, SOL_SOCKET, force, &value, sizeof value);
+    }
+}
+
+/* By default as the kernel driver: DF clear, and forged ICMP cannot shrink what is sent. With
+ * `df` the path MTU is learned from the error queue. */
+static void set_path_mtu(struct dco_udp *udp)
+{
+    set_option(udp, IPPROTO_IP, IP_MTU_DISCOVER, udp->df ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT);
+    if (udp->family == AF_INET6)
+        set_option(udp, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
+                   udp->df ? IPV6_PMTUDISC_PROBE : IPV6_PMTUDISC_OMIT);
+}
+
+static void set_ancillary(struct dco_udp *udp)
+{
+    set_option(udp, SOL_SOCKET, SO_RXQ_OVFL, 1);
+    /* ICMP errors come with the address they are about, instead of hitting an innocent send. */
+    set_option(udp, IPPROTO_IP, IP_RECVERR, 1);
+    if (udp->family == AF_INET6)
+        set_option(udp, IPPROTO_IPV6, IPV6_RECVERR, 1);
+    if (udp->learn_source && udp->family == AF_INET)
+        set_option(udp, IPPROTO_IP, IP_PKTINFO, 1);
+    if (udp->learn_source && udp->family == AF_INET6)
+        set_option(udp, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+}
+
+/* UDP_GRO of kernels before 5.12 loses datagrams in some forwarding set-ups. */
+static bool kernel_has_sound_gro(void)
+{
+    struct utsname name;
+    int major = 0, minor = 0;
+
+    return !uname(&name) && sscanf(name.release, "%d.%d", &major, &minor) == 2
+           && (major > 5 || (major == 5 && minor >= 12));
+}
+
+/* A query tells whether the kernel knows segmentation; whether the path does, only a send tells. */
+static void probe_offloads(struct dco_udp *udp)
+{
+    int value;
+    socklen_t size = sizeof value;
+
+    udp->supported = DCO_OFFLOAD_UDP_BATCH;
+    if (!getsockopt(udp->fd, IPPROTO_UDP, UDP_SEGMENT, &value, &size))
+        udp->supported |= DCO_OFFLOAD_UDP_GSO;
+    if (kernel_has_sound_gro() && set_option(udp, IPPROTO_UDP, UDP_GRO, 0))
+        udp->supported |= DCO_OFFLOAD_UDP_GRO;
+}
+
+int dco_udp_set_offloads(struct dco_udp *udp, uint32_t offloads)
+{
+    uint32_t active = offloads & udp->supported;
+    int gro = !!(active & DCO_OFFLOAD_UDP_GRO);
+
+    if (udp->supported & DCO_OFFLOAD_UDP_GRO
+        && setsockopt(udp->fd, IPPROTO_UDP, UDP_GRO, &gro, sizeof gro))
+        return -errno;
+    atomic_store(&udp->offloads, active);
+    return 0;
+}
+
+static int check_socket(struct dco_udp *udp)
+{
+    struct sockaddr_in6 name;
+    socklen_t size = sizeof name, int_size = sizeof(int);
+    int protocol = 0, type = 0;
+
+    if (getsockopt(udp->fd, SOL_SOCKET, SO_TYPE, &type, &int_size)
+        || getsockname(udp->fd, (struct sockaddr *)&name, &size))
+        return -errno;
+    int_size = sizeof(int);
+    if (name.sin6_family != AF_INET && name.sin6_family != AF_INET6)
+        return -EAFNOSUPPORT;
+    if (type != SOCK_DGRAM
+        || getsockopt(udp->fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &int_size)
+        || protocol != IPPROTO_UDP)
+        return -EPROTONOSUPPORT;
+    if (!name.sin6_port)
+        return -EDESTADDRREQ;
+    udp->family = (uint8_t)name.sin6_family;
+    dco_udp_address((struct sockaddr *)&name, &udp->local);
+    return 0;
+}
+
+int dco_udp_attach(struct dco_udp *udp, int fd, const struct dco_transport_config *config,
+                   uint32_t offloads)
+{
+    static const uint8_t any[16];
+    int error;
+
+    memset(udp, 0, sizeof *udp);
+    udp->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (udp->fd < 0)
+        return -errno;
+    error = check_socket(udp);
+    if (error) {
+        close(udp->fd);
+        return error;
+    }
+    udp->df = config->df;
+    udp->learn_source = !memcmp(udp->local.ip, any, sizeof any);
+    set_buffer(udp, SO_SNDBUF, SO_SNDBUFFORCE,
+               config->send_buffer ? config->send_buffer : DCO_SOCKET_BUFFER);
+    set_buffer(udp, SO_RCVBUF, SO_RCVBUFFORCE,
+               config->receive_buffer ? config->receive_buffer : DCO_SOCKET_BUFFER);
+    set_path_mtu(udp);
+    set_ancillary(udp);
+    probe_offloads(udp);
+    return dco_udp_set_offloads(udp, offloads);
+}
+
+void dco_udp_detach(struct dco_udp *udp)
+{
+    if (udp->fd < 0)
+        return;
+    while (udp->options) {
+        struct dco_udp_option *option = &udp->option[--udp->options];
+        if (setsockopt(udp->fd, option->level, option->name, &option->saved, sizeof(int)))
+            continue; /* nothing to be done about an option that was settable a moment ago */
+    }
+    close(udp->fd);
+    udp->fd = -1;
+}
+
+void dco_udp_buffers(const struct dco_udp *udp, uint32_t *send, uint32_t *receive)
+{
+    socklen_t size = sizeof(uint32_t);
+
+    *send = *receive = 0;
+    getsockopt(udp->fd, SOL_SOCKET, SO_SNDBUF, send, &size);
+    getsockopt(udp->fd, SOL_SOCKET, SO_RCVBUF, receive, &size);
+}
+
+/* An IPv6 socket wants IPv4 addresses mapped. */
+socklen_t dco_udp_sockaddr(const struct dco_udp *udp, const struct dco_address *address,
+                           struct sockaddr_in6 *storage)
+{
+    memset(storage, 0, sizeof *storage);
+    if (udp->family == AF_INET) {
+        struct sockaddr_in *in = (struct sockaddr_in *)storage;
+        in->sin_family = AF_INET;
+        in->sin_port = htons(address->port);
+        memcpy(&in->sin_addr, address->ip, 4);
+        return sizeof *in;
+    }
+    storage->sin6_family = AF_INET6;
+    storage->sin6_port = htons(address->port);
+    if (address->family == AF_INET) {
+        memset(storage->sin6_addr.s6_addr + 10, 0xFF, 2);
+        memcpy(storage->sin6_addr.s6_addr + 12, address->ip, 4);
+    } else {
+        memcpy(&storage->sin6_addr, address->ip, 16);
+        storage->sin6_scope_id = address->scope;
+    }
+    return sizeof *storage;
+}
+
+void dco_udp_address(const struct sockaddr *sockaddr, struct dco_address *address)
+{
+    memset(address, 0, sizeof *address);
+    if (sockaddr->sa_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)sockaddr;
+        address->family = AF_INET;
+        address->port = ntohs(in->sin_port);
+        memcpy(address->ip, &in->sin_addr, 4);
+    } else if (sockaddr->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)sockaddr;
+        bool mapped = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+        address->family = mapped ? AF_INET : AF_INET6;
+        address->port = ntohs(in6->sin6_port);
+        address->scope = mapped ? 0 : in6->sin6_scope_id;
+        memcpy(address->ip, in6->sin6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 16);
+    }
+}
+
+bool dco_udp_next_error(struct dco_udp *udp, struct dco_udp_error *error)
+{
+    struct sockaddr_in6 name = {0};
+    _Alignas(8) uint8_t control[256];
+    struct msghdr message = {
+        .msg_name = &name,
+        .msg_namelen = sizeof name,
+        .msg_control = control,
+        .msg_controllen = sizeof control,
+    };
+    int pending;
+    socklen_t size = sizeof pending;
+
+    memset(error, 0, sizeof *error);
+    if (recvmsg(udp->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) {
+        getsockopt(udp->fd, SOL_SOCKET, SO_ERROR, &pending, &size);
+        return false;
+    }
+    dco_udp_address((struct sockaddr *)&name, &error->remote);
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+        if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR)
+            || (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR)) {
+            const struct sock_extended_err *extended = (const void *)CMSG_DATA(c);
+            error->error = (int)extended->ee_errno;
+            error->mtu = extended->ee_errno == EMSGSIZE ? extended->ee_info : 0;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,128 @@
+/* The outer side over UDP: batches of datagrams in and out, with the kernel's segmentation
+ * offloads where they work, on a socket that somebody else made. */
+#ifndef DCO_IO_UDP_H
+#define DCO_IO_UDP_H
+
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "dco.h"
+#include "sync/counter.h"
+
+#define DCO_UDP_OPTIONS_MAX 12
+
+/* A socket option that we changed, and what it was. */
+struct dco_udp_option {
+    int level, name, saved;
+};
+
+struct dco_udp {
+    int fd; /* our copy of the caller's descriptor */
+    uint8_t family;
+    bool learn_source; /* bound to no address: the source of replies is learned and replayed */
+    bool df;
+    struct dco_address local;
+    struct dco_udp_option option[DCO_UDP_OPTIONS_MAX];
+    unsigned options;
+    _Atomic uint32_t offloads; /* DCO_OFFLOAD_UDP_* in use */
+    uint32_t supported;
+    dco_counter overflows; /* SO_RXQ_OVFL, cumulative; receive thread's */
+    dco_counter icmp_errors;
+};
+
+/* -ENOTSOCK, -EPROTONOSUPPORT: no UDP socket; -EAFNOSUPPORT; -EDESTADDRREQ: not bound. */
+int dco_udp_attach(struct dco_udp *udp, int fd, const struct dco_transport_config *config,
+                   uint32_t offloads);
+/* Puts every option back and closes our copy. */
+void dco_udp_detach(struct dco_udp *udp);
+int dco_udp_set_offloads(struct dco_udp *udp, uint32_t offloads);
+void dco_udp_buffers(const struct dco_udp *udp, uint32_t *send, uint32_t *receive);
+
+socklen_t dco_udp_sockaddr(const struct dco_udp *udp, const struct dco_address *address,
+                           struct sockaddr_in6 *storage);
+void dco_udp_address(const struct sockaddr *sockaddr, struct dco_address *address);
+
+/* --- receive --- */
+
+/* Datagrams that came in one message: all of `segment` bytes but the last. */
+struct dco_udp_train {
+    uint8_t *data;
+    uint32_t size;
+    uint32_t segment;
+    bool truncated;
+    struct dco_address remote, local;
+};
+
+#define DCO_UDP_CONTROL 128 /* pktinfo, segment size, overflow counter */
+
+struct dco_udp_inbox {
+    uint8_t *buffer; /* DCO_RECV_DATAGRAMS buffers of DCO_RECV_BUFFER bytes */
+    unsigned width;  /* messages asked for in the next call */
+    struct mmsghdr message[DCO_RECV_DATAGRAMS];
+    struct iovec iov[DCO_RECV_DATAGRAMS];
+    struct sockaddr_in6 name[DCO_RECV_DATAGRAMS];
+    _Alignas(8) uint8_t control[DCO_RECV_DATAGRAMS][DCO_UDP_CONTROL];
+    struct dco_udp_train train[DCO_RECV_DATAGRAMS];
+};
+
+int dco_udp_inbox_init(struct dco_udp_inbox *inbox);
+void dco_udp_inbox_destroy(struct dco_udp_inbox *inbox);
+
+/* Fills inbox->train. How many, or a negative errno; -EAGAIN: nothing there. */
+int dco_udp_receive(struct dco_udp *udp, struct dco_udp_inbox *inbox);
+
+/* --- send --- */
+
+/* Sealed datagrams to one place, one behind the other: all of `segment` bytes but the last. */
+struct dco_udp_message {
+    const uint8_t *data;
+    uint32_t size;
+    uint16_t segment;
+    uint16_t packets;
+    bool single; /* larger than the route MTU: segmentation offload would refuse it */
+    void *owner;
+    struct dco_address remote, local;
+    int error; /* result: 0, or the negative errno of why some or all of it was not sent */
+    uint16_t failed; /* result: packets not sent */
+};
+
+struct dco_udp_outbox {
+    struct mmsghdr header[DCO_SEND_MESSAGES];
+    struct iovec iov[DCO_SEND_MESSAGES];
+    struct sockaddr_in6 name[DCO_SEND_MESSAGES];
+    _Alignas(8) uint8_t control[DCO_SEND_MESSAGES][64];
+};
+
+/* What a call of dco_udp_send did, for statistics and for what the caller must see to. */
+struct dco_udp_tally {
+    uint32_t calls, messages, packets;
+    uint32_t retries, fallbacks, oversize;
+    bool errors_queued; /* the error queue should be drained */
+    bool dead;          /* the socket was shut down or is no more */
+};
+
+/* Sends what it can, in order, at most DCO_SEND_MESSAGES of them; waits for room in the socket
+ * buffer at most DCO_SEND_WAIT_MS, or until `stop_fd` is readable. Never seals again. */
+void dco_udp_send(struct dco_udp *udp, struct dco_udp_outbox *outbox,
+                  struct dco_udp_message *messages, unsigned count, int stop_fd,
+                  struct dco_udp_tally *tally);
+
+/* One datagram from any thread. 0 or a negative errno. */
+int dco_udp_send_one(struct dco_udp *udp, const void *data, size_t size,
+                     const struct dco_address *remote, const struct dco_address *local);
+
+/* --- errors --- */
+
+struct dco_udp_error {
+    struct dco_address remote; /* where the datagram was going */
+    int error;                 /* positive errno */
+    uint32_t mtu;              /* of the path, with EMSGSIZE; else 0 */
+};
+
+/* The next entry of the error queue: true, and the entry. Also clears the socket's pending error. */
+bool dco_udp_next_error(struct dco_udp *udp, struct dco_udp_error *error);
+
+#endif

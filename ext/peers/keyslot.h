@@ -1,0 +1,81 @@
+/* Keys, and the two slots of a peer that hold them.
+ *
+ * A key is a pair of AEAD contexts with the packet ids that belong to them. The sealing half
+ * belongs to the peer's home transmit thread, the opening half to its home receive thread. */
+#ifndef DCO_PEERS_KEYSLOT_H
+#define DCO_PEERS_KEYSLOT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "codec/aead.h"
+#include "codec/pktid.h"
+#include "dco.h"
+#include "sync/counter.h"
+#include "sync/rcu.h"
+
+struct dco_key {
+    struct dco_rcu_node rcu;
+    uint8_t key_id;
+    uint8_t key_size; /* bytes */
+    enum dco_cipher cipher;
+    uint64_t usage_limit;   /* blocks plus packets that may be sealed; UINT64_MAX: no limit */
+    uint64_t usage_soon;    /* 7/8 of it */
+    uint64_t forgery_limit; /* failed packets after which the key opens no more */
+    atomic_bool soon_reported, exhausted_reported;
+
+    /* transmit thread's */
+    _Alignas(DCO_CACHE_LINE) struct dco_aead sealing;
+    struct dco_pktid_counter counter;
+    dco_counter sealed; /* packets */
+    dco_counter usage;  /* AES-GCM: blocks plus packets */
+
+    /* receive thread's */
+    _Alignas(DCO_CACHE_LINE) struct dco_aead opening;
+    dco_counter open_usage;
+    uint64_t forgeries;
+    struct dco_pktid_window window;
+};
+
+/* Allocates everything the key will ever need. -EINVAL, -EOPNOTSUPP, -ENOMEM. */
+int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, struct dco_key **key);
+/* Cleanses and frees; `dco_key_release` is the same for dco_rcu_retire. */
+void dco_key_free(struct dco_key *key);
+void dco_key_release(struct dco_rcu_node *node);
+
+/* The name of a slot is logical: swapping flips which of the two is primary. */
+struct dco_keyslots {
+    _Atomic(struct dco_key *) slot[2]; /* written under the engine's lock */
+    _Atomic uint8_t primary;           /* index into slot */
+};
+
+static inline struct dco_key *dco_keyslots_get(const struct dco_keyslots *slots, enum dco_slot slot)
+{
+    uint8_t primary = atomic_load_explicit(&slots->primary, memory_order_acquire);
+
+    return atomic_load_explicit(&slots->slot[primary ^ (uint8_t)slot], memory_order_acquire);
+}
+
+/* The key with this id, primary first; NULL: none. */
+static inline struct dco_key *dco_keyslots_find(const struct dco_keyslots *slots, uint8_t key_id)
+{
+    struct dco_key *key = dco_keyslots_get(slots, DCO_SLOT_PRIMARY);
+
+    if (key && key->key_id == key_id)
+        return key;
+    /* Both by index, so that a swap in between cannot hide one of them. */
+    for (int i = 0; i < 2; i++) {
+        key = atomic_load_explicit(&slots->slot[i], memory_order_acquire);
+        if (key && key->key_id == key_id)
+            return key;
+    }
+    return NULL;
+}
+
+/* Under the engine's lock: puts `key` (or NULL) into the slot and returns what was there. */
+struct dco_key *dco_keyslots_set(struct dco_keyslots *slots, enum dco_slot slot,
+                                 struct dco_key *key);
+void dco_keyslots_swap(struct dco_keyslots *slots);
+
+#endif

@@ -1,0 +1,111 @@
+/* A peer: who it is, where it is, its keys, its counters and what it has to tell. */
+#ifndef DCO_PEERS_PEER_H
+#define DCO_PEERS_PEER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dco.h"
+#include "peers/keyslot.h"
+#include "peers/lpm.h"
+#include "peers/map.h"
+#include "sync/counter.h"
+#include "sync/rcu.h"
+#include "sync/seqlock.h"
+
+/* Where a peer is: its address, and ours that it talks to (family 0: let the kernel choose). */
+struct dco_endpoint {
+    struct dco_address remote, local;
+};
+#define DCO_ENDPOINT_WORDS (sizeof(struct dco_endpoint) / sizeof(uint64_t))
+
+bool dco_address_equal(const struct dco_address *a, const struct dco_address *b);
+
+/* What a peer has to tell waits in the peer itself, one record per kind: nothing is ever lost,
+ * nothing is allocated, and memory is bounded. Guarded by the event queue's lock. */
+enum dco_record_kind {
+    DCO_RECORD_FLOATED,
+    DCO_RECORD_FLOAT_REFUSED,
+    DCO_RECORD_KEY_SOON,
+    DCO_RECORD_KEY_EXHAUSTED,
+    DCO_RECORD_DELETED,
+    DCO_RECORD_KINDS,
+};
+
+struct dco_event_record {
+    struct dco_event_record *next;
+    struct dco_peer *peer; /* NULL: the record belongs to the device */
+    enum dco_event_kind kind;
+    bool queued;
+    uint8_t key_id;
+    uint8_t reason;
+    int error;
+    uint32_t transport;
+    uint64_t sequence;
+    struct dco_endpoint endpoint;
+};
+
+/* An entry of the by-address map. A float needs a fresh one, since readers may still stand on the
+ * old: two take turns. Writers' (engine lock), except `busy`, which reclamation clears. */
+struct dco_peer_address {
+    struct dco_map_entry entry; /* value: the peer */
+    atomic_bool busy;           /* in the map, or not yet passed by all threads */
+};
+
+struct dco_peer {
+    struct dco_rcu_node rcu;
+    /* fixed at creation */
+    uint32_t id;
+    uint64_t generation;
+    struct dco_transport *transport;
+    struct dco_engine *engine;
+
+    /* written under the engine's lock, read by the threads */
+    _Atomic uint32_t tx_id;
+    _Atomic uint32_t keepalive_interval_s, keepalive_timeout_s;
+    _Atomic uint64_t keepalive_set_ns; /* both timers run from here at the earliest */
+    _Atomic uint32_t single_above;     /* larger datagrams exceed the route MTU: no GSO for them */
+    _Atomic uint32_t path_limit;       /* largest datagram that the path carries, learned with DF */
+    _Atomic uint64_t path_limit_until_ns;
+    struct dco_keyslots keys;
+    struct dco_seqlock endpoint_lock;
+    _Atomic uint64_t endpoint[DCO_ENDPOINT_WORDS];
+
+    /* engine lock */
+    uint8_t vpn_ipv4[4], vpn_ipv6[16];
+    struct dco_lpm_route *routes; /* VPN addresses and iroutes */
+    struct dco_peer_address address[2];
+    int address_current; /* which of the two is in the map; -1: none */
+    struct dco_peer *previous, *next;
+    bool dead;
+    uint8_t delete_reason;
+
+    /* transmit thread's */
+    _Alignas(DCO_CACHE_LINE) dco_counter last_sent_ns;
+#define X(name) dco_counter name;
+    DCO_PEER_TX_COUNTERS(X)
+
+    /* receive thread's */
+    _Alignas(DCO_CACHE_LINE) dco_counter last_received_ns;
+    _Atomic uint64_t float_reported_ns;
+    atomic_bool float_pending; /* moved again within the second: the timer reports it */
+    DCO_PEER_RX_COUNTERS(X)
+#undef X
+
+    /* any thread's, rare */
+    _Alignas(DCO_CACHE_LINE) dco_counter link_errors;
+    struct dco_event_record record[DCO_RECORD_KINDS];
+};
+
+/* Allocates; the endpoint and everything else is then set by the caller. NULL: out of memory. */
+struct dco_peer *dco_peer_new(uint32_t id, uint64_t generation);
+void dco_peer_free(struct dco_peer *peer);
+
+void dco_peer_endpoint_read(const struct dco_peer *peer, struct dco_endpoint *endpoint);
+void dco_peer_endpoint_write(struct dco_peer *peer, const struct dco_endpoint *endpoint);
+/* A new endpoint: what was learned of the old path no longer counts. */
+void dco_peer_path_reset(struct dco_peer *peer);
+void dco_peer_stats_read(const struct dco_peer *peer, struct dco_peer_stats *stats);
+
+#endif
