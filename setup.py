@@ -17,6 +17,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
+from sysconfig import get_platform
 from typing import Any, NoReturn
 
 from setuptools import Extension, setup
@@ -73,6 +74,11 @@ def compiler_flags() -> tuple[list[str], list[str]]:
 
 class BuildCore(build_ext):
     """Checks the prerequisites, translates the Cython file, compiles what is out of date."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # Also for editable installs, which would compile everything in a folder of their own.
+        self.build_temp = f"build/core-{get_platform()}-{sys.implementation.cache_tag}"
 
     def build_extensions(self) -> None:
         if not sys.platform.startswith("linux"):

@@ -1,0 +1,178 @@
+# `make` lists the targets. Everything that is made goes to .venv, build and dist.
+
+PYTHON       ?= python3
+VENV         ?= .venv
+CC           ?= gcc
+CLANG        ?= clang
+FUZZ_SECONDS ?= 60
+PYTEST_ARGS  ?=
+BENCH_ARGS   ?=
+# What `make test-installed` runs: what needs the package only, not the source tree.
+INSTALLED_TESTS ?= tests/unit tests/vectors tests/property tests/packaging/test_artifacts.py \
+                   tests/packaging/test_import.py
+
+export PYTHON
+PY := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build debug test test-installed test-sanitized c-test lint lint-python lint-c format \
+        fuzz fuzz-corpus fuzz-targets bench docs dist clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+# The environment: one stamp for each set of extras, renewed when the project file changes.
+
+$(VENV)/bin/python:
+	@tools/system-packages build
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+
+$(VENV)/.build: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install --quiet $(shell sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ,)
+	@touch $@
+
+$(VENV)/.runtime: pyproject.toml setup.py $(VENV)/.build
+	@tools/system-packages build
+	$(PY) -m pip install --quiet --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.extra-%: pyproject.toml | $(VENV)/.runtime
+	$(PY) -m pip install --quiet --no-build-isolation --editable '.[$*]'
+	@touch $@
+
+build: $(VENV)/.runtime ## build the extension in place
+	$(PY) setup.py --quiet build_ext --inplace
+
+debug: export OVPN_DCO_DEBUG = 1
+debug: build ## the same without optimisation, with assertions
+
+test: build $(VENV)/.extra-test ## build, then run all tests (PYTEST_ARGS=...)
+	@tools/system-packages test
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+dist: $(VENV)/.extra-test ## sdist, and the wheel built from it, in dist/
+	rm -rf dist
+	$(PY) -m build --no-isolation --outdir dist . >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
+	@ls -l dist
+
+# From outside the tree, so that only what the wheel brought can be imported.
+test-installed: dist ## run tests against the wheel in a fresh environment
+	rm -rf build/installed
+	$(PYTHON) -m venv build/installed/venv
+	build/installed/venv/bin/python -m pip install --quiet "$$(ls -d $(CURDIR)/dist/*.whl)[test]"
+	cp -r tests pyproject.toml build/installed
+	cd build/installed && OVPN_DCO_DIST=$(CURDIR)/dist OVPN_DCO_INSTALLED=1 \
+	    venv/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS) \
+	    $$(for path in $(INSTALLED_TESTS); do if [ -e $$path ]; then echo $$path; fi; done)
+
+test-sanitized: export OVPN_DCO_SANITIZE ?= address,undefined
+test-sanitized: build $(VENV)/.extra-test ## unit tests with ASan and UBSan in the extension
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	    UBSAN_OPTIONS=halt_on_error=1 PYTHONMALLOC=malloc \
+	    $(PY) -m pytest -m 'not slow' $(PYTEST_ARGS) tests/unit tests/property tests/security
+
+# C: tests, lint, fuzzing. Objects of each variant live in build/c/VARIANT.
+
+BANDS     := codec sync peers io engine
+C_HEADERS := $(sort $(wildcard ext/*.h ext/*/*.h))
+C_CORE    := $(foreach band,$(BANDS),$(sort $(wildcard ext/$(band)/*.c)))
+C_TESTS   := $(sort $(wildcard ext/tests/*.c))
+C_FUZZ    := $(sort $(wildcard ext/fuzz/*.c))
+C_ALL     := $(C_CORE) $(sort $(wildcard ext/bench/*.c)) $(C_TESTS) $(C_FUZZ)
+
+CFLAGS    := -std=gnu11 -pthread -Iext -Wall -Wextra
+CRYPTO     = $(shell pkg-config --libs libcrypto)
+SANITIZE  := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
+
+CC_asan     = $(CC)
+CC_tsan     = $(CC)
+CC_gcc      = $(CC)
+CC_clang    = $(CLANG)
+FLAGS_asan := $(SANITIZE) -fsanitize=address,undefined
+FLAGS_tsan := $(SANITIZE) -fsanitize=thread -Wno-tsan
+FLAGS_gcc  := -O2 -Werror
+FLAGS_clang:= -O2 -Werror
+
+define variant
+build/c/$(1)/%.o: %.c Makefile
+	@mkdir -p $$(@D)
+	@echo '$$(CC_$(1)) ($(1)) $$<'
+	@$$(CC_$(1)) $$(CFLAGS) $$(FLAGS_$(1)) -MMD -MP -c $$< -o $$@
+build/c/$(1)/%: build/c/$(1)/ext/tests/%.o $$(C_CORE:%.c=build/c/$(1)/%.o)
+	@$$(CC_$(1)) $$(FLAGS_$(1)) -pthread $$^ $$(CRYPTO) -o $$@
+endef
+$(foreach name,asan tsan gcc clang,$(eval $(call variant,$(name))))
+.SECONDARY:
+-include $(shell find build/c -name '*.d' 2>/dev/null)
+
+TESTS_TSAN := $(patsubst ext/tests/%.c,build/c/tsan/%,$(filter ext/tests/tsan_%,$(C_TESTS)))
+TESTS_ASAN := $(patsubst ext/tests/%.c,build/c/asan/%,$(filter-out ext/tests/tsan_%,$(C_TESTS)))
+
+c-test: ## C tests under ASan and UBSan, and tsan_*.c under ThreadSanitizer
+	@tools/system-packages build
+	@$(MAKE) --no-print-directory $(TESTS_ASAN) $(TESTS_TSAN)
+	@for test in $(TESTS_ASAN) $(TESTS_TSAN); do \
+	    echo "run $$test"; $(NO_ASLR) $$test || exit 1; \
+	done
+	@echo "c-test: $(words $(C_TESTS)) programs passed"
+
+# ThreadSanitizer of older compilers cannot live with the address randomisation of newer kernels.
+NO_ASLR = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+
+lint: lint-python lint-c ## ruff, mypy --strict, clang-format, and all C with -Werror
+
+lint-python: $(VENV)/.extra-lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+lint-c: $(VENV)/.extra-lint $(C_ALL:%.c=build/c/gcc/%.o)
+	$(VENV)/bin/clang-format --dry-run -Werror $(C_HEADERS) $(C_ALL)
+	@if command -v $(CLANG) >/dev/null; then \
+	    $(MAKE) --no-print-directory $(C_ALL:%.c=build/c/clang/%.o); \
+	else echo 'no clang here: C compiled with gcc only'; fi
+
+format: $(VENV)/.extra-lint ## rewrite Python and C in the project's format
+	$(VENV)/bin/ruff check --fix-only --quiet .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(C_HEADERS) $(C_ALL)
+
+FUZZ_TARGETS := $(C_FUZZ:ext/fuzz/%.c=build/fuzz/%)
+
+build/fuzz/%: ext/fuzz/%.c $(wildcard ext/codec/*.c) $(C_HEADERS)
+	@mkdir -p $(@D)
+	$(CLANG) $(CFLAGS) $(SANITIZE) -fsanitize=fuzzer,address,undefined \
+	    $< $(wildcard ext/codec/*.c) $(CRYPTO) -o $@
+
+fuzz-targets:
+	@tools/system-packages fuzz
+	@$(MAKE) --no-print-directory $(FUZZ_TARGETS)
+
+fuzz: fuzz-targets ## each libFuzzer target for FUZZ_SECONDS (60)
+	@for target in $(notdir $(FUZZ_TARGETS)); do \
+	    mkdir -p build/fuzz/found/$$target ext/fuzz/corpus/$$target; \
+	    build/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+	        -artifact_prefix=build/fuzz/$$target- \
+	        build/fuzz/found/$$target ext/fuzz/corpus/$$target || exit 1; \
+	done
+
+fuzz-corpus: fuzz-targets ## each libFuzzer target over its corpus only
+	@for target in $(notdir $(FUZZ_TARGETS)); do \
+	    build/fuzz/$$target -runs=0 ext/fuzz/corpus/$$target 2>build/fuzz/$$target.log \
+	        || { cat build/fuzz/$$target.log; exit 1; }; \
+	    echo "fuzz-corpus: $$target, $$(ls ext/fuzz/corpus/$$target | wc -l) inputs"; \
+	done
+
+bench: build $(if $(findstring --plot,$(BENCH_ARGS)),$(VENV)/.extra-plot) ## python -m ovpn_dco.bench on real traffic (BENCH_ARGS=...)
+	@tools/system-packages bench
+	$(PY) -m ovpn_dco.bench $(BENCH_ARGS)
+
+docs: build $(VENV)/.extra-docs ## documentation with the API reference, in build/docs
+	$(PY) -m sphinx -q -W -b html docs build/docs
+	@echo 'build/docs/index.html'
+
+clean: ## remove everything that was built; the environment stays
+	rm -rf build dist *.egg-info ovpn_dco/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f $(VENV)/.runtime
