@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError, CompileError
+from setuptools.errors import CompileError
 
 OPENSSL_MINIMUM = "3.0"
 BANDS = ("codec", "sync", "peers", "io", "engine", "bench")
@@ -34,7 +34,7 @@ ovpn_dco cannot be built: {problem}
 
 It needs a C compiler, pkg-config, the Python headers and libcrypto of OpenSSL >= {minimum}:
     Debian, Ubuntu:  apt-get install gcc libc6-dev pkg-config libssl-dev python3-dev
-    Fedora, RHEL:    dnf install gcc glibc-devel kernel-headers pkgconf-pkg-config openssl-devel python3-devel
+    Fedora, RHEL:    dnf install gcc glibc-devel pkgconf-pkg-config openssl-devel python3-devel
 """
 
 
@@ -148,11 +148,11 @@ class BuildCore(build_ext):
                 compile_all([source], output_dir=output_dir, **options)
             return target
 
-        def compile(sources: list[str], output_dir: str, **options: Any) -> list[str]:
+        def compile_stale(sources: list[str], output_dir: str, **options: Any) -> list[str]:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 return list(pool.map(lambda s: compile_one(s, output_dir, options), sources))
 
-        self.compiler.compile = compile
+        self.compiler.compile = compile_stale
 
 
 setup(
