@@ -1,7 +1,7 @@
 """Switch features of a network device by the SIOCETHTOOL ioctl.
 
-Works in any network namespace that the calling thread is in, without the ``ethtool`` program. Numbers
-are those of ``linux/ethtool.h`` and ``linux/sockios.h``.
+Works in any network namespace that the calling thread is in, without the ``ethtool`` program.
+Numbers are those of ``linux/ethtool.h`` and ``linux/sockios.h``.
 """
 
 from __future__ import annotations
@@ -79,5 +79,5 @@ def set_features(interface: str, wanted: Mapping[str, bool]) -> None:
             if name in wanted:
                 valid[i // 32] |= 1 << i % 32
                 requested[i // 32] |= int(wanted[name]) << i % 32
-        pairs = [word for pair in zip(valid, requested) for word in pair]
+        pairs = [word for pair in zip(valid, requested, strict=False) for word in pair]
         _ioctl(sock, interface, struct.pack(f"=II{2 * blocks}I", _SFEATURES, blocks, *pairs))

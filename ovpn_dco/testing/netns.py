@@ -8,12 +8,13 @@
         with t.left.enter():
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)   # lives in the namespace
 
-A namespace is made by ``unshare(2)`` on a thread of its own and held by a descriptor: it has no name in
-``/run/netns``, so it needs no writable file system, cannot collide with another run, and vanishes with
-everything in it as soon as the last descriptor and process are gone, even after a crash.
+A namespace is made by ``unshare(2)`` on a thread of its own and held by a descriptor: it has no
+name in ``/run/netns``, so it needs no writable file system, cannot collide with another run, and
+vanishes with everything in it as soon as the last descriptor and process are gone, even after a
+crash.
 
-This needs CAP_SYS_ADMIN and CAP_NET_ADMIN. Without them a process that is still single-threaded calls
-:func:`become_namespace_root` first, which makes it root of a user namespace of its own.
+This needs CAP_SYS_ADMIN and CAP_NET_ADMIN. Without them a process that is still single-threaded
+calls :func:`become_namespace_root` first, which makes it root of a user namespace of its own.
 """
 
 from __future__ import annotations
@@ -66,14 +67,15 @@ def _thread_netns() -> int:
 def become_namespace_root() -> None:
     """Make this process root of a new user namespace, with a network namespace that it owns.
 
-    For processes without privilege; call it before any thread starts. The own network namespace is
-    what allows :meth:`Namespace.enter` to come back: a namespace of the parent could not be re-entered.
+    For processes without privilege; call it before any thread starts. The own network namespace
+    is what allows :meth:`Namespace.enter` to come back: one of the parent could not be re-entered.
 
     Raises OSError: EPERM where user namespaces are forbidden, EINVAL with more than one thread.
     """
     uid, gid = os.geteuid(), os.getegid()
     _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
-    # setgroups must be given up before an unprivileged process may write gid_map: user_namespaces(7)
+    # setgroups must be given up before an unprivileged process may write gid_map:
+    # user_namespaces(7)
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
@@ -162,8 +164,8 @@ class Namespace:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end and return its output as text.
 
-        Raises CalledProcessError (with what it wrote to stderr as a note) unless `check` is off, and
-        TimeoutExpired after `timeout_s` seconds.
+        Raises CommandFailed, a CalledProcessError that shows what was printed, unless `check` is
+        off, and TimeoutExpired after `timeout_s` seconds.
         """
         with self.enter():
             result = subprocess.run(
@@ -211,7 +213,7 @@ class Namespace:
             ipr.link("set", index=_index(ipr, interface), state="up" if up else "down")
 
     def add_address(self, interface: str, address: str) -> None:
-        """Add ``10.0.0.1/24`` or ``fd00::1/64``, usable at once (no duplicate address detection)."""
+        """Add ``10.0.0.1/24`` or ``fd00::1/64``, usable at once: no duplicate detection."""
         ip, length = address.split("/")
         flags = {"flags": _IFA_F_NODAD} if ":" in ip else {}
         with self.iproute() as ipr:
@@ -277,8 +279,8 @@ class Link:
 class Topology:
     """A hub and one or more spokes, each joined to the hub by a veth pair.
 
-    With one spoke: ``left`` (the hub) and ``right``, and one :attr:`link`. Every spoke reaches its hub at
-    ``10.98.N.1``; nothing is forwarded between spokes unless the test says so.
+    With one spoke: ``left`` (the hub) and ``right``, and one :attr:`link`. Every spoke reaches its
+    hub at ``10.98.N.1``; nothing is forwarded between spokes unless the test says so.
     """
 
     def __init__(self, *, spokes: int = 1, bare: bool = False, mtu: int = 1500) -> None:
@@ -367,7 +369,7 @@ def _index(ipr: IPRoute, interface: str) -> int:
 
 
 def _silence_ipv6() -> None:
-    """No link-local addresses and router solicitations: a link without traffic is then really idle."""
+    """No link-local addresses, no router solicitations: an idle link is then really idle."""
     for name, value in (("addr_gen_mode", "1"), ("router_solicitations", "0")):
         # Where /proc/sys is mounted read-only the kernel's defaults have to do.
         with (
@@ -385,7 +387,7 @@ def _on_thread(function: Callable[[], int]) -> int:
     def body() -> None:
         try:
             results.append(function())
-        except BaseException as error:  # noqa: BLE001 - raised again below
+        except BaseException as error:
             failures.append(error)
 
     thread = threading.Thread(target=body, name="netns")

@@ -1,0 +1,254 @@
+"""The commands of ``python -m ovpn_dco.bench``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+
+from ovpn_dco.bench import machine, plot, report, scenarios
+from ovpn_dco.bench.errors import BenchError, UnavailableError
+from ovpn_dco.bench.progress import ProgressDisplay
+from ovpn_dco.bench.subjects import COURSES, OpenVpn, Ours, RawLink, Subject, WireGuardGo
+from ovpn_dco.model import Cipher, Offload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
+
+_PATH = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
+def _subjects() -> dict[str, Subject]:
+    everybody: tuple[Subject, ...] = (
+        Ours(), OpenVpn.plain(), OpenVpn.tuned(), WireGuardGo(), RawLink(),
+    )  # fmt: skip
+    return {subject.name: subject for subject in everybody}
+
+
+class Outputs:
+    """Where a report goes; the same options on every command."""
+
+    def __init__(
+        self,
+        json_file: Path | None,
+        plot_file: Path | None,
+        markdown_file: Path | None,
+        check: bool,
+    ) -> None:
+        self.json, self.plot, self.markdown = json_file, plot_file, markdown_file
+        self.check = check
+        if plot_file:
+            plot.require_matplotlib()
+
+    @property
+    def any(self) -> bool:
+        """Whether one of the options was given."""
+        return bool(self.json or self.plot or self.markdown or self.check)
+
+    def write(self, result: report.Report) -> None:
+        """Show the tables and write the files. Raises BenchError for a missed target."""
+        report.show(result, Console())
+        if self.json:
+            report.write_json(result, self.json)
+        if self.markdown:
+            self.markdown.write_text(report.markdown(result), encoding="utf-8")
+        if self.plot:
+            plot.write_plot(result, self.plot)
+        if self.check and not result.reached():
+            raise BenchError("a target was missed")
+
+
+def output_options(function: _Function) -> _Function:
+    """Add --json, --plot, --markdown and --check."""
+    for option in (
+        click.option("--check", is_flag=True, help="Exit with 1 when a target is missed."),
+        click.option("--markdown", "markdown_file", type=_PATH, help="Write the tables."),
+        click.option("--plot", "plot_file", type=_PATH, help="Draw a picture (matplotlib)."),
+        click.option("--json", "json_file", type=_PATH, help="Write all samples."),
+    ):
+        function = option(function)
+    return function
+
+
+class _Group(click.Group):
+    """Turns what the bench cannot do into a message and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BenchError as error:
+            prefix = "cannot run here: " if isinstance(error, UnavailableError) else ""
+            raise click.ClickException(f"{prefix}{error}") from error
+
+
+@click.group(cls=_Group, invoke_without_command=True)
+@output_options
+@click.pass_context
+def main(ctx: click.Context, /, **options: Any) -> None:
+    """Measure ovpn_dco on real traffic, in network namespaces of its own.
+
+    Without a command: crypto, and a short compare, in less than two minutes.
+    """
+    outputs = Outputs(**options)
+    if ctx.invoked_subcommand:
+        if outputs.any:
+            raise click.UsageError(f"give these options after {ctx.invoked_subcommand}")
+        return
+    machine.require_traffic()
+    result = report.Report(machine.describe())
+    with _watch() as watch:
+        result.crypto = scenarios.crypto(watch, batches=150)
+        _compare(result, watch, scenarios.SHORT, list(COURSES), _default_names())
+    outputs.write(result)
+
+
+@main.command()
+@click.option("--batches", default=400, show_default=True, help="Of 64 packets, each figure.")
+@output_options
+def crypto(batches: int, **options: Any) -> None:
+    """Seal and open through the core, beside the bare EVP calls."""
+    outputs = Outputs(**options)
+    result = report.Report(machine.describe())
+    with _watch() as watch:
+        result.crypto = scenarios.crypto(watch, batches=batches)
+    outputs.write(result)
+
+
+def _effort_options(function: _Function) -> _Function:
+    for option in (
+        click.option("--udp-seconds", type=float, help="Length of one UDP trial."),
+        click.option("--seconds", type=float, help="Length of one TCP measurement."),
+        click.option("--rounds", type=click.IntRange(1), help="How often everything is measured."),
+        click.option("--short", is_flag=True, help="A first look rather than a result."),
+    ):
+        function = option(function)
+    return function
+
+
+def _effort(
+    short: bool, rounds: int | None, seconds: float | None, udp_seconds: float | None
+) -> scenarios.Effort:
+    effort = scenarios.SHORT if short else scenarios.FULL
+    if rounds:
+        effort = replace(effort, rounds=rounds, udp_rounds=min(rounds, effort.udp_rounds))
+    if seconds:
+        effort = replace(effort, tcp_s=seconds)
+    if udp_seconds:
+        effort = replace(effort, udp_s=udp_seconds)
+    return effort
+
+
+@main.command()
+@click.option("--course", type=click.Choice(list(COURSES)), default="veth", show_default=True)
+@click.option("--cipher", default="AES-256-GCM", show_default=True)
+@click.option("--offloads", help="Only these, by comma: tun_vnet,udp_gso,...; none: none of them.")
+@_effort_options
+@output_options
+def tunnel(
+    course: str,
+    cipher: str,
+    offloads: str | None,
+    short: bool,
+    rounds: int | None,
+    seconds: float | None,
+    udp_seconds: float | None,
+    **options: Any,
+) -> None:
+    """Two devices beside raw veth: TCP x1 and x4, both ways, IPv4, IPv6; UDP; ping."""
+    outputs = Outputs(**options)
+    ours = Ours(cipher=_cipher(cipher), offloads=_offloads(offloads))
+    machine.require_traffic()
+    # One round says enough about 8 ways of TCP, unless more are asked for.
+    base = _effort(short, rounds or 1, seconds, udp_seconds)
+    result = report.Report(machine.describe())
+    result.settings = {**asdict(base), "course": course, "cipher": cipher, "offloads": offloads}
+    result.versions = {subject.name: subject.version() for subject in (ours, RawLink())}
+    with _watch() as watch:
+        result.endpoints = scenarios.tunnel_matrix(
+            ours, COURSES[course], base, result.samples, watch
+        )
+    outputs.write(result)
+
+
+def _cipher(text: str) -> str:
+    try:
+        return Cipher(text).name
+    except ValueError as error:
+        names = ", ".join(cipher.value for cipher in Cipher if cipher is not Cipher.NONE)
+        raise click.BadParameter(f"{text}: not one of {names}") from error
+
+
+def _offloads(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    names = [name for name in text.lower().split(",") if name and name != "none"]
+    for name in names:
+        if name not in Offload.ALL.names:
+            raise click.BadParameter(f"{name}: not one of {', '.join(Offload.ALL.names)}")
+    return names
+
+
+@main.command()
+@click.option("--course", "courses", multiple=True, type=click.Choice(list(COURSES)),
+              help="Default: all.")  # fmt: skip
+@click.option("--subject", "names", multiple=True, type=click.Choice(list(_subjects())),
+              help="Default: all that are installed.")  # fmt: skip
+@_effort_options
+@output_options
+def compare(
+    courses: tuple[str, ...],
+    names: tuple[str, ...],
+    short: bool,
+    rounds: int | None,
+    seconds: float | None,
+    udp_seconds: float | None,
+    **options: Any,
+) -> None:
+    """Ours, openvpn (defaults and tuned), wireguard-go and raw veth, interleaved."""
+    outputs = Outputs(**options)
+    machine.require_traffic()
+    result = report.Report(machine.describe())
+    effort = _effort(short, rounds, seconds, udp_seconds)
+    with _watch() as watch:
+        _compare(result, watch, effort, courses or list(COURSES), names or _default_names())
+    outputs.write(result)
+
+
+def _default_names() -> list[str]:
+    return [name for name in _subjects() if name != "raw"] + ["raw"]
+
+
+def _compare(
+    result: report.Report,
+    watch: scenarios.Watch,
+    effort: scenarios.Effort,
+    courses: list[str] | tuple[str, ...],
+    names: list[str] | tuple[str, ...],
+) -> None:
+    """Add the comparison to a report; who is not there is said so."""
+    everybody = _subjects()
+    present: list[Subject] = []
+    for name in names:
+        subject = everybody[name]
+        obstacle = subject.obstacle()
+        if obstacle:
+            result.absent[name] = obstacle
+            continue
+        present.append(subject)
+        result.versions[name] = subject.version()
+        if caveat := subject.caveat():
+            result.caveats[name] = caveat
+    result.settings = {**asdict(effort), "courses": list(courses)}
+    chosen = [COURSES[name] for name in courses]
+    if any(course.name == "veth" for course in chosen):
+        scenarios.idle(present, COURSES["veth"], effort, result.samples, watch)
+    scenarios.compare(present, chosen, effort, result.samples, watch)
+
+
+def _watch() -> ProgressDisplay:
+    return ProgressDisplay(Console(stderr=True))

@@ -1,0 +1,71 @@
+"""A picture of a report; needs matplotlib."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from ovpn_dco.bench.errors import UnavailableError
+from ovpn_dco.bench.figures import METRICS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ovpn_dco.bench.report import Report
+
+
+def require_matplotlib() -> None:
+    """Raises UnavailableError, so that nobody measures for minutes to learn that it is missing."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UnavailableError("--plot needs matplotlib: pip install 'ovpn-dco[plot]'")
+
+
+def write_plot(report: Report, path: Path) -> None:
+    """One panel for each course and metric: medians as bars, extremes as whiskers."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    outline = report.samples.outline()
+    panels = [(course, metric) for course, metrics in outline.items() for metric in metrics]
+    count = len(panels) + bool(report.crypto)
+    columns = min(4, max(count, 1))
+    rows = -(-max(count, 1) // columns)
+    figure = Figure(figsize=(4.5 * columns, 3.2 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    if report.crypto:
+        _draw_crypto(grid[0], report)
+    for axes, (course, metric) in zip(grid[bool(report.crypto) :], panels, strict=False):
+        _draw_metric(axes, report, course, metric, outline[course][metric])
+    figure.suptitle(f"{report.machine['processor']}, Linux {report.machine['kernel']}")
+    figure.savefig(path, dpi=110)
+
+
+def _draw_metric(axes: Any, report: Report, course: str, metric: str, subjects: list[str]) -> None:
+    found = [(s, report.samples.spread(course, s, metric)) for s in subjects]
+    spreads = [(subject, spread) for subject, spread in found if spread is not None]
+    heights = [spread.median for _, spread in spreads]
+    whiskers = [
+        [spread.median - spread.low for _, spread in spreads],
+        [spread.high - spread.median for _, spread in spreads],
+    ]
+    names = [subject for subject, _ in spreads]
+    colors = ["tab:blue" if subject == "ours" else "tab:gray" for subject in names]
+    axes.bar(names, heights, yerr=whiskers, color=colors, capsize=4)
+    axes.set_title(f"{course}: {METRICS[metric].title}", fontsize=9)
+    axes.set_ylabel(METRICS[metric].unit)
+    axes.tick_params(axis="x", labelsize=7)
+
+
+def _draw_crypto(axes: Any, report: Report) -> None:
+    costs = [cost for cost in report.crypto if cost.cipher == "AES-256-GCM"] or report.crypto
+    names = [f"{cost.way}\n{cost.size} B" for cost in costs]
+    raw = [cost.raw_ns for cost in costs]
+    axes.bar(names, [cost.core_ns for cost in costs], color="tab:blue", label="ours")
+    axes.bar(names, raw, color="tab:gray", label="EVP alone", width=0.5)
+    axes.set_title(f"{costs[0].cipher}: time per packet", fontsize=9)
+    axes.set_ylabel("ns")
+    axes.tick_params(axis="x", labelsize=7)
+    axes.legend(fontsize=7)

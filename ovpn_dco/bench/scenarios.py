@@ -1,0 +1,236 @@
+"""What runs, in which order. Subjects take turns in every round, so that a machine that becomes
+slower or faster does so for all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Protocol
+
+from ovpn_dco.backend.userspace import bench_crypto
+from ovpn_dco.bench.figures import Sample, Samples
+from ovpn_dco.bench.measure import (
+    IperfRun,
+    cpu_seconds,
+    ping,
+    ping_median,
+    voluntary_switches,
+)
+from ovpn_dco.bench.search import Rates, highest_rate
+from ovpn_dco.bench.subjects import Course, Ours, RawLink, Subject, Tunnel
+from ovpn_dco.model import Cipher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CRYPTO_CIPHERS = (Cipher.AES_128_GCM, Cipher.AES_256_GCM, Cipher.CHACHA20_POLY1305)
+CRYPTO_SIZES = (64, 512, 1400)
+
+
+class Watch(Protocol):
+    """Who is told how far a scenario has come."""
+
+    def expect(self, steps: int) -> None:
+        """So many more steps will follow."""
+
+    def step(self, text: str) -> None:
+        """Another step begins."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long and how often: the difference between a first look and a result."""
+
+    rounds: int
+    tcp_s: float
+    udp_rounds: int
+    udp_s: float
+    """One trial. Queues hide loss for some 10 ms, so a trial must be much longer."""
+    precision: float
+    pings: int
+    idle_s: float
+
+
+SHORT = Effort(rounds=2, tcp_s=1.5, udp_rounds=1, udp_s=0.3, precision=0.15, pings=60, idle_s=3)
+FULL = Effort(rounds=5, tcp_s=3.0, udp_rounds=5, udp_s=0.8, precision=0.05, pings=200, idle_s=10)
+
+
+@dataclass(frozen=True)
+class CryptoCost:
+    """Nanoseconds per packet, medians: EVP alone, and the core with its own work around it."""
+
+    cipher: str
+    way: str
+    size: int
+    raw_ns: float
+    core_ns: float
+
+    @property
+    def extra_ns(self) -> float:
+        """Our own work."""
+        return self.core_ns - self.raw_ns
+
+    @property
+    def gbps(self) -> float:
+        """Inner bits per second of one core."""
+        return self.size * 8 / self.core_ns
+
+
+def crypto(watch: Watch, *, batches: int = 400) -> list[CryptoCost]:
+    """Seal and open, every cipher and size."""
+    work = [(c, w, s) for c in CRYPTO_CIPHERS for w in ("seal", "open") for s in CRYPTO_SIZES]
+    watch.expect(len(work))
+    costs = []
+    for cipher, way, size in work:
+        watch.step(f"{cipher.value}: {way} {size} B")
+        raw_ns, core_ns = bench_crypto(cipher.number, cipher.key_size, size, batches, way == "seal")
+        costs.append(CryptoCost(cipher.value, way, size, raw_ns, core_ns))
+    return costs
+
+
+class Recorder:
+    """Puts samples of one course and subject into the collection."""
+
+    def __init__(self, samples: Samples, course: str, subject: str) -> None:
+        self._samples, self._course, self._subject = samples, course, subject
+
+    def __call__(self, metric: str, round_number: int, value: float) -> None:
+        """Add one figure."""
+        self._samples.add(Sample(self._course, self._subject, metric, round_number, value))
+
+
+def _tcp(tunnel: Tunnel, record: Recorder, round_number: int, *, seconds: float) -> None:
+    before = cpu_seconds(tunnel.pids)
+    run = IperfRun(tunnel.client, tunnel.server, tunnel.server_ipv4, seconds=seconds).finish()
+    spent = cpu_seconds(tunnel.pids) - before
+    record("tcp", round_number, run.gbps)
+    if tunnel.pids and run.bytes:
+        record("cpu", round_number, spent / (run.bytes / 1e9))
+
+
+def _udp(tunnel: Tunnel, record: Recorder, round_number: int, *, size: int, effort: Effort) -> None:
+    rates: Rates = highest_rate(
+        lambda rate_pps: tunnel.datagrams.trial(rate_pps, size=size, seconds=effort.udp_s),
+        precision=effort.precision,
+    )
+    record(f"udp{size}", round_number, rates.bounded_pps / 1e3)
+    record(f"udp{size}-overload", round_number, rates.overload_pps / 1e3)
+
+
+def compare(
+    subjects: Sequence[Subject],
+    courses: Sequence[Course],
+    effort: Effort,
+    samples: Samples,
+    watch: Watch,
+) -> None:
+    """All subjects on all courses, interleaved; samples are added as they come."""
+    for course in courses:
+        runners = [s for s in subjects if _enters(s, course)]
+        with_udp = course.name != "jumbo"
+        watch.expect(len(runners) * (1 + effort.rounds + effort.udp_rounds * with_udp))
+        with ExitStack() as stack:
+            tunnels = []
+            for subject in runners:
+                watch.step(f"{course.name}: {subject.title} starts")
+                tunnels.append((subject, stack.enter_context(subject.open(course))))
+            for number in range(effort.rounds):
+                # Another one goes first in each round.
+                first = number % len(tunnels)
+                for subject, tunnel in tunnels[first:] + tunnels[:first]:
+                    what = f"{course.name}, round {number + 1} of {effort.rounds}: {subject.title}"
+                    record = Recorder(samples, course.name, subject.name)
+                    watch.step(f"{what}, TCP")
+                    _tcp(tunnel, record, number, seconds=effort.tcp_s)
+                    rtt = ping_median(tunnel.client, tunnel.server_ipv4, count=effort.pings)
+                    record("rtt", number, rtt)
+                    if with_udp and number < effort.udp_rounds:
+                        watch.step(f"{what}, UDP")
+                        _udp(tunnel, record, number, size=64, effort=effort)
+
+
+def _enters(subject: Subject, course: Course) -> bool:
+    """Openvpn as tuned is for jumbo packets, and its defaults are not."""
+    if subject.name == "openvpn":
+        return course.name != "jumbo"
+    if subject.name == "openvpn-tuned":
+        return course.name == "jumbo"
+    return True
+
+
+def idle(
+    subjects: Sequence[Subject], course: Course, effort: Effort, samples: Samples, watch: Watch
+) -> None:
+    """How often an endpoint wakes while nothing happens; ours with keepalives too."""
+    watch.expect(1)
+    watch.step(f"idle for {effort.idle_s:g} s")
+    entrants: list[tuple[Subject, str]] = [(s, "wakeups") for s in subjects if s.name != "raw"]
+    if any(subject.name == "ours" for subject in subjects):
+        entrants.append((Ours(keepalive_s=1), "wakeups-keepalive"))
+    with ExitStack() as stack:
+        tunnels = [(s, m, stack.enter_context(s.open(course))) for s, m in entrants]
+        time.sleep(1.5)  # the last handshakes, neighbour discovery and multicast reports
+        before = [voluntary_switches(tunnel.pids) for _, _, tunnel in tunnels]
+        time.sleep(effort.idle_s)
+        for (subject, metric, tunnel), start in zip(tunnels, before, strict=True):
+            per_second = (voluntary_switches(tunnel.pids) - start) / effort.idle_s
+            record = Recorder(samples, course.name, subject.name)
+            record(metric, 0, per_second / len(tunnel.pids))
+
+
+def tunnel_matrix(
+    ours: Ours, course: Course, effort: Effort, samples: Samples, watch: Watch
+) -> list[dict[str, object]]:
+    """Ours in every way beside the raw link; returns the statistics of our endpoints."""
+    steps = 8 * effort.rounds + 2 * effort.udp_rounds + 2
+    watch.expect(2 * steps)
+    statistics: list[dict[str, object]] = []
+    subjects: tuple[Subject, ...] = (ours, RawLink())
+    with ExitStack() as stack:
+        tunnels = [(s, stack.enter_context(s.open(course))) for s in subjects]
+        for number, family, streams, way, (subject, tunnel) in product(
+            range(effort.rounds), (4, 6), (1, 4), ("up", "down"), tunnels
+        ):
+            watch.step(f"{subject.title}: TCP x{streams} {way}load IPv{family}")
+            run = IperfRun(
+                tunnel.client,
+                tunnel.server,
+                tunnel.server_ipv4 if family == 4 else tunnel.server_ipv6,
+                seconds=effort.tcp_s,
+                streams=streams,
+                reverse=way == "down",
+            ).finish()
+            record = Recorder(samples, course.name, subject.name)
+            record(f"tcp{streams}-{way}-ipv{family}", number, run.gbps)
+        for subject, tunnel in tunnels:
+            _datagrams_and_pings(subject, tunnel, course, effort, samples, watch)
+        for _, tunnel in tunnels:
+            if hasattr(tunnel, "statistics"):
+                statistics += tunnel.statistics()
+    return statistics
+
+
+def _datagrams_and_pings(
+    subject: Subject,
+    tunnel: Tunnel,
+    course: Course,
+    effort: Effort,
+    samples: Samples,
+    watch: Watch,
+) -> None:
+    record = Recorder(samples, course.name, subject.name)
+    for number in range(effort.udp_rounds):
+        for size in (64, 1300):
+            watch.step(f"{subject.title}: UDP {size} B")
+            _udp(tunnel, record, number, size=size, effort=effort)
+    watch.step(f"{subject.title}: ping")
+    record("rtt", 0, ping_median(tunnel.client, tunnel.server_ipv4, count=effort.pings))
+    watch.step(f"{subject.title}: ping under load")
+    load = IperfRun(tunnel.client, tunnel.server, tunnel.server_ipv4, seconds=2.5)
+    time.sleep(0.5)
+    times = sorted(ping(tunnel.client, tunnel.server_ipv4, count=100))
+    load.finish()
+    record("rtt-load", 0, times[len(times) // 2])

@@ -1,0 +1,104 @@
+"""What the project wants to reach, as ratios on the same machine in the same run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ovpn_dco.bench.figures import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ovpn_dco.bench.figures import Samples
+    from ovpn_dco.bench.scenarios import CryptoCost
+
+#: Our own work per packet above bare EVP, at every size, nanoseconds.
+CRYPTO_EXTRA_NS = 70.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Ours against one rival on one course; the ratio of medians must reach, or stay within."""
+
+    course: str
+    metric: str
+    rival: str
+    bound: float
+
+
+TARGETS = (
+    Target("veth", "tcp", "openvpn", 9.0),
+    Target("veth", "tcp", "wireguard-go", 1.6),
+    Target("veth", "cpu", "openvpn", 1 / 9),
+    Target("veth", "cpu", "wireguard-go", 5 / 8),
+    Target("jumbo", "tcp", "openvpn-tuned", 3.0),
+    Target("bare", "tcp", "openvpn", 4.0),
+    Target("bare", "tcp", "wireguard-go", 2.0),
+    Target("veth", "udp64", "openvpn", 4.0),
+    Target("bare", "udp64", "openvpn", 4.0),
+    Target("veth", "rtt", "openvpn", 1.0),
+)
+
+#: Wake-ups a second of an idle endpoint of ours.
+IDLE_TARGETS = (("wakeups", 0.0), ("wakeups-keepalive", 1.0))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A target, what was measured, and whether it is enough; None: it cannot be said."""
+
+    what: str
+    wanted: str
+    measured: str
+    worst: str
+    reached: bool | None
+
+
+def judge(
+    samples: Samples, costs: Sequence[CryptoCost], caveats: Mapping[str, str]
+) -> list[Verdict]:
+    """One verdict for each target that this run has figures for.
+
+    `caveats` names the subjects whose figures do not count as beaten, and why.
+    """
+    verdicts = [v for target in TARGETS if (v := _judge_ratio(target, samples, caveats))]
+    for metric, bound in IDLE_TARGETS:
+        spread = samples.spread("veth", "ours", metric)
+        if spread:
+            title, measured = METRICS[metric].title, f"{spread.median:.2f}"
+            reached = spread.median <= bound
+            verdicts.append(Verdict(title, f"<= {bound:g} /s", measured, "", reached))
+    if costs:
+        extras = [cost.extra_ns for cost in costs]
+        verdicts.append(
+            Verdict(
+                "seal and open above bare EVP, every size",
+                f"<= {CRYPTO_EXTRA_NS:g} ns",
+                f"{sorted(extras)[len(extras) // 2]:.0f} ns",
+                f"{max(extras):.0f} ns",
+                max(extras) <= CRYPTO_EXTRA_NS,
+            )
+        )
+    return verdicts
+
+
+def _judge_ratio(target: Target, samples: Samples, caveats: Mapping[str, str]) -> Verdict | None:
+    ratio = samples.ratio(target.course, target.metric, "ours", target.rival)
+    if ratio is None:
+        return None
+    metric = METRICS[target.metric]
+    what = f"{target.course}: {metric.title}, against {target.rival}"
+    reached: bool | None
+    if target.rival in caveats:
+        what += f" ({caveats[target.rival]})"
+        reached = None
+    elif metric.more_is_better:
+        reached = ratio.of_medians >= target.bound
+    else:
+        reached = ratio.of_medians <= target.bound
+    sign = ">=" if metric.more_is_better else "<="
+    worst = ratio.worst(more_is_better=metric.more_is_better)
+    return Verdict(
+        what, f"{sign} {target.bound:.3g}x", f"{ratio.of_medians:.3g}x", f"{worst:.3g}x", reached
+    )
