@@ -33,9 +33,6 @@ cdef extern from "<sys/socket.h>":
         AF_INET
         AF_INET6
 
-cdef extern from "<unistd.h>" nogil:
-    Py_ssize_t write(int fd, const void *data, size_t size)
-
 # The X-macro tables as arrays: counters stand first in their structs, in the tables' order.
 cdef extern from *:
     """
@@ -253,10 +250,15 @@ cdef class Engine:
         return bool(self.closed)
 
     def event_fd(self):
+        """Readable while events wait."""
         return check(dco_engine_event_fd(self.get()))
 
+    def control_fd(self):
+        """Readable while control packets wait."""
+        return check(dco_engine_control_fd(self.get()))
+
     def wait(self, int timeout_ms):
-        """Waits until the descriptor is readable; False after the time or a signal. < 0: for ever.
+        """Until an event waits; False after the time or a signal. < 0: for ever.
 
         Written here since `select.poll` would resume the wait after a signal (PEP 475)."""
         cdef pollfd waiter
@@ -272,21 +274,6 @@ cdef class Engine:
             PyErr_CheckSignals()
             return False
         return check(result) > 0
-
-    def acknowledge(self):
-        """Clears the descriptor; drain after it, so that nothing that arrives meanwhile is missed."""
-        cdef dco_engine *engine = self.get()
-        cdef int result
-        with nogil:
-            result = dco_engine_acknowledge(engine)
-        check(result)
-
-    def announce(self):
-        """Makes the descriptor readable again: more waits than was taken."""
-        cdef uint64_t one = 1
-        cdef int fd = check(dco_engine_event_fd(self.get()))
-        with nogil:
-            write(fd, &one, sizeof(one))
 
     def set_offloads(self, uint32_t offloads):
         cdef dco_engine *engine = self.get()

@@ -209,8 +209,8 @@ int dco_engine_start(struct dco_engine *engine);
 void dco_engine_close(struct dco_engine *engine);        /* stops threads; idempotent */
 void dco_engine_forget(struct dco_engine *engine);       /* after fork, in the child */
 void dco_engine_free(struct dco_engine *engine);         /* closes too */
-int dco_engine_event_fd(struct dco_engine *engine);      /* readable: control packets or events */
-int dco_engine_acknowledge(struct dco_engine *engine);   /* clear the descriptor before draining */
+int dco_engine_event_fd(struct dco_engine *engine);      /* readable while events wait */
+int dco_engine_control_fd(struct dco_engine *engine);    /* readable while control packets wait */
 int dco_engine_set_offloads(struct dco_engine *engine, uint32_t offloads);
 int dco_engine_offloads(struct dco_engine *engine, uint32_t *allowed, uint32_t *active);
 int dco_engine_set_source_check(struct dco_engine *engine, bool on);

@@ -164,7 +164,7 @@ cdef extern from "dco.h" nogil:
     void dco_engine_forget(dco_engine *engine)
     void dco_engine_free(dco_engine *engine)
     int dco_engine_event_fd(dco_engine *engine)
-    int dco_engine_acknowledge(dco_engine *engine)
+    int dco_engine_control_fd(dco_engine *engine)
     int dco_engine_set_offloads(dco_engine *engine, uint32_t offloads)
     int dco_engine_offloads(dco_engine *engine, uint32_t *allowed, uint32_t *active)
     int dco_engine_set_source_check(dco_engine *engine, bint on)

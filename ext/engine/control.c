@@ -28,6 +28,12 @@ int dco_control_receive(struct dco_engine *engine, struct dco_control_packet *pa
 
     pthread_mutex_lock(&engine->control_lock);
     size = dco_ring_peek(&engine->control);
+    if (!size) {
+        dco_bell_clear(&engine->control_bell);
+        size = dco_ring_peek(&engine->control);
+        if (size)
+            dco_bell_ring(&engine->control_bell);
+    }
     if (size > sizeof *packet + capacity) {
         taken = -EMSGSIZE;
     } else if (size) {

@@ -37,6 +37,8 @@ static int init_parts(struct dco_engine *engine)
     if (!error)
         error = dco_ring_init(&engine->control, DCO_CONTROL_RING);
     if (!error)
+        error = dco_bell_init(&engine->control_bell);
+    if (!error)
         error = dco_events_init(&engine->events);
     if (!error)
         error = dco_worker_init(&engine->worker, engine);
@@ -58,7 +60,7 @@ int dco_engine_create(const struct dco_engine_config *config, struct dco_engine 
     engine->config = *config;
     if (!engine->config.max_peers)
         engine->config.max_peers = DCO_PEERS_DEFAULT;
-    engine->tun.fd = engine->events.fd = -1;
+    engine->tun.fd = engine->events.bell.fd = engine->control_bell.fd = -1;
     engine->worker.stop_fd = engine->worker.kick_fd = engine->worker.timer_fd = -1;
     engine->worker.transmit_epoll = engine->worker.receive_epoll = -1;
     atomic_store(&engine->offloads, config->offloads);
@@ -242,7 +244,8 @@ void dco_engine_close(struct dco_engine *engine)
     free_transports(engine);
     dco_tun_close(&engine->tun);
     pthread_mutex_unlock(&engine->lock);
-    dco_events_signal(&engine->events); /* whoever waits for events finds out */
+    dco_bell_ring(&engine->events.bell); /* whoever waits finds out */
+    dco_bell_ring(&engine->control_bell);
 }
 
 void dco_engine_free(struct dco_engine *engine)
@@ -256,6 +259,7 @@ void dco_engine_free(struct dco_engine *engine)
     if (engine->events.tail)
         dco_events_destroy(&engine->events);
     dco_ring_destroy(&engine->control);
+    dco_bell_destroy(&engine->control_bell);
     dco_lpm_destroy(&engine->lpm);
     dco_peer_table_destroy(&engine->peers);
     OSSL_LIB_CTX_free(engine->library);
@@ -288,21 +292,19 @@ void dco_engine_forget(struct dco_engine *engine)
         }
     }
     dco_tun_close(&engine->tun);
-    if (engine->events.fd >= 0)
-        close(engine->events.fd);
-    engine->events.fd = -1;
+    dco_bell_destroy(&engine->events.bell);
+    dco_bell_destroy(&engine->control_bell);
     dco_worker_destroy(&engine->worker);
 }
 
 int dco_engine_event_fd(struct dco_engine *engine)
 {
-    return engine->events.fd;
+    return engine->events.bell.fd;
 }
 
-int dco_engine_acknowledge(struct dco_engine *engine)
+int dco_engine_control_fd(struct dco_engine *engine)
 {
-    dco_events_acknowledge(&engine->events);
-    return 0;
+    return engine->control_bell.fd;
 }
 
 int dco_event_poll(struct dco_engine *engine, struct dco_event *events, size_t capacity)

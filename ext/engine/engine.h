@@ -54,6 +54,7 @@ struct dco_engine {
 
     struct dco_events events;
     struct dco_ring control;    /* receive thread to API */
+    struct dco_bell control_bell;
     pthread_mutex_t control_lock; /* between API readers */
     struct dco_event_record interface_gone;
     struct dco_worker worker;

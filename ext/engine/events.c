@@ -1,18 +1,13 @@
 #include "engine/events.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 int dco_events_init(struct dco_events *events)
 {
     memset(events, 0, sizeof *events);
     events->tail = &events->head;
-    events->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (events->fd < 0)
-        return -errno;
-    return -pthread_mutex_init(&events->lock, NULL);
+    pthread_mutex_init(&events->lock, NULL);
+    return dco_bell_init(&events->bell);
 }
 
 void dco_events_destroy(struct dco_events *events)
@@ -21,34 +16,13 @@ void dco_events_destroy(struct dco_events *events)
 
     while (dco_events_take(events, &ignored, 1))
         ;
-    if (events->fd >= 0)
-        close(events->fd);
-    events->fd = -1;
+    dco_bell_destroy(&events->bell);
     pthread_mutex_destroy(&events->lock);
 }
 
 uint64_t dco_events_sequence(struct dco_events *events)
 {
     return atomic_fetch_add_explicit(&events->sequence, 1, memory_order_relaxed) + 1;
-}
-
-void dco_events_signal(struct dco_events *events)
-{
-    uint64_t one = 1;
-
-    /* A full counter (EAGAIN) is readable as well. */
-    if (!atomic_exchange(&events->signalled, true) && write(events->fd, &one, sizeof one) < 0)
-        return;
-}
-
-void dco_events_acknowledge(struct dco_events *events)
-{
-    uint64_t count;
-
-    /* Cleared before the caller drains: what comes meanwhile signals again. */
-    if (read(events->fd, &count, sizeof count) < 0 && errno != EAGAIN)
-        return;
-    atomic_store(&events->signalled, false);
 }
 
 void dco_events_post(struct dco_events *events, struct dco_event_record *record,
@@ -70,7 +44,7 @@ void dco_events_post(struct dco_events *events, struct dco_event_record *record,
         events->deletions += record->kind == DCO_EVENT_PEER_DELETED;
     }
     pthread_mutex_unlock(&events->lock);
-    dco_events_signal(events);
+    dco_bell_ring(&events->bell);
 }
 
 void dco_events_withdraw(struct dco_events *events, struct dco_event_record *record)
@@ -107,7 +81,7 @@ static void describe(const struct dco_event_record *record, struct dco_event *ou
     }
 }
 
-int dco_events_take(struct dco_events *events, struct dco_event *out, size_t capacity)
+static int take(struct dco_events *events, struct dco_event *out, size_t capacity)
 {
     int taken = 0;
 
@@ -132,6 +106,20 @@ int dco_events_take(struct dco_events *events, struct dco_event *out, size_t cap
         if (!record)
             break;
         dco_peer_free(gone); /* the deletion is the last that is ever told of a peer */
+    }
+    return taken;
+}
+
+int dco_events_take(struct dco_events *events, struct dco_event *out, size_t capacity)
+{
+    int taken = take(events, out, capacity), late;
+
+    if ((size_t)taken < capacity) {
+        dco_bell_clear(&events->bell);
+        late = take(events, out + taken, capacity - (size_t)taken);
+        if (late)
+            dco_bell_ring(&events->bell);
+        taken += late;
     }
     return taken;
 }

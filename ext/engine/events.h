@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "dco.h"
+#include "engine/bell.h"
 #include "peers/peer.h"
 
 struct dco_events {
@@ -15,8 +16,7 @@ struct dco_events {
     struct dco_event_record *head, **tail;
     uint32_t deletions; /* deleted peers whose event has not been read */
     _Atomic uint64_t sequence;
-    int fd;                 /* eventfd: something waits here or in the control ring */
-    atomic_bool signalled;
+    struct dco_bell bell;
 };
 
 int dco_events_init(struct dco_events *events);
@@ -24,10 +24,6 @@ int dco_events_init(struct dco_events *events);
 void dco_events_destroy(struct dco_events *events);
 
 uint64_t dco_events_sequence(struct dco_events *events);
-/* Makes the descriptor readable, unless it is since the last acknowledgement. */
-void dco_events_signal(struct dco_events *events);
-void dco_events_acknowledge(struct dco_events *events);
-
 /* Queues the record, or refreshes it where it stands. `news` gives everything but the links. */
 void dco_events_post(struct dco_events *events, struct dco_event_record *record,
                      const struct dco_event_record *news);

@@ -229,6 +229,16 @@ int dco_peer_add(struct dco_engine *engine, const struct dco_peer_config *config
 
 /* --- set --- */
 
+/* In MULTIPEER mode a peer owns at least one address, also after a change. */
+static bool loses_all_addresses(const struct dco_engine *engine, const struct dco_peer *peer,
+                                const struct dco_peer_config *config)
+{
+    const uint8_t *ipv4 = config->present & DCO_PEER_VPN_IPV4 ? config->vpn_ipv4 : peer->vpn_ipv4;
+    const uint8_t *ipv6 = config->present & DCO_PEER_VPN_IPV6 ? config->vpn_ipv6 : peer->vpn_ipv6;
+
+    return engine->config.mode == DCO_MODE_MULTIPEER && is_zero(ipv4, 4) && is_zero(ipv6, 16);
+}
+
 static int set_locked(struct dco_engine *engine, struct dco_peer_ref ref,
                       const struct dco_peer_config *config)
 {
@@ -239,6 +249,8 @@ static int set_locked(struct dco_engine *engine, struct dco_peer_ref ref,
     if (!peer)
         return -ENOENT;
     error = check_remote(peer->transport, config);
+    if (!error && loses_all_addresses(engine, peer, config))
+        error = -EINVAL;
     if (!error)
         error = prepare_addresses(engine, config, peer, &change);
     if (!error && config->present & DCO_PEER_REMOTE) {

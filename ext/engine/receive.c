@@ -440,7 +440,7 @@ bool dco_receive_batch(struct dco_receive *receive, struct dco_transport *transp
     dco_counter_add(&receive->stats.udp_receive_packets, packets);
     dco_stats_batch(receive->stats.rx_batches, packets);
     if (receive->signal)
-        dco_events_signal(&receive->engine->events);
+        dco_bell_ring(&receive->engine->control_bell);
     receive->signal = false;
     return (unsigned)trains == width;
 }

@@ -1,0 +1,42 @@
+#include "engine/bell.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+int dco_bell_init(struct dco_bell *bell)
+{
+    atomic_init(&bell->rung, false);
+    bell->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return bell->fd < 0 ? -errno : 0;
+}
+
+void dco_bell_destroy(struct dco_bell *bell)
+{
+    if (bell->fd >= 0)
+        close(bell->fd);
+    bell->fd = -1;
+}
+
+void dco_bell_ring(struct dco_bell *bell)
+{
+    uint64_t one = 1;
+
+    /* A full counter (EAGAIN) is readable as well. */
+    if (!atomic_exchange(&bell->rung, true) && write(bell->fd, &one, sizeof one) < 0)
+        return;
+}
+
+/* In this order: somebody who rings in between finds it rung, and has put before the exchange,
+ * which the caller's second look then sees. The other way round his write could be read away. */
+void dco_bell_clear(struct dco_bell *bell)
+{
+    uint64_t count;
+
+    if (!atomic_load_explicit(&bell->rung, memory_order_relaxed))
+        return;
+    if (read(bell->fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        return;
+    atomic_exchange(&bell->rung, false);
+}
