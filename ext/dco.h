@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "drops.h"
 #include "bounds.h"
+#include "drops.h"
 
 struct dco_engine;
 
@@ -76,8 +76,8 @@ struct dco_tun_info {
 };
 
 struct dco_transport_config {
-    bool df;                /* learn the path MTU with DF set, instead of letting routers fragment */
-    uint32_t send_buffer;   /* bytes; 0: DCO_SOCKET_BUFFER */
+    bool df;              /* learn the path MTU with DF set, instead of letting routers fragment */
+    uint32_t send_buffer; /* bytes; 0: DCO_SOCKET_BUFFER */
     uint32_t receive_buffer;
 };
 
@@ -111,6 +111,7 @@ struct dco_peer_config {
 };
 
 /* X-macro tables keep the C structs, Cython and Python in step. */
+/* clang-format off */
 #define DCO_PEER_RX_COUNTERS(X)                                                                \
     X(link_rx_bytes) X(link_rx_packets) X(vpn_rx_bytes) X(vpn_rx_packets)                      \
     X(rx_decrypt_errors) X(rx_replay_errors) X(rx_unknown_key_id) X(rx_unsupported_protocol)   \
@@ -119,6 +120,7 @@ struct dco_peer_config {
     X(link_tx_bytes) X(link_tx_packets) X(vpn_tx_bytes) X(vpn_tx_packets)                      \
     X(tx_encrypt_errors) X(tx_iv_exhausted) X(tx_no_key) X(tx_no_transport) X(tx_gso_errors)   \
     X(keepalive_tx)
+/* clang-format on */
 /* link_errors: ICMP errors that name the peer's address. Any thread may meet them. */
 #define DCO_PEER_COUNTERS(X) DCO_PEER_RX_COUNTERS(X) DCO_PEER_TX_COUNTERS(X) X(link_errors)
 
@@ -181,12 +183,14 @@ struct dco_control_packet {
     size_t size;
 };
 
+/* clang-format off */
 #define DCO_ENGINE_COUNTERS(X)                                                                 \
     X(tun_reads) X(tun_read_packets) X(tun_writes) X(tun_write_packets)                        \
     X(udp_sends) X(udp_send_messages) X(udp_send_packets)                                      \
     X(udp_receives) X(udp_receive_messages) X(udp_receive_packets)                             \
     X(control_packets) X(wakeups) X(gso_fallbacks) X(gro_fallbacks) X(send_retries)            \
     X(oversize_sends)
+/* clang-format on */
 
 /* Batch sizes by powers of two: 1, 2-3, 4-7, ... 64 and more. */
 #define DCO_BATCH_BUCKETS 8
@@ -206,11 +210,11 @@ int dco_engine_create(const struct dco_engine_config *config, struct dco_engine 
 int dco_engine_open_tun(struct dco_engine *engine, const char *name, int netns_fd);
 int dco_engine_adopt_tun(struct dco_engine *engine, int fd);
 int dco_engine_start(struct dco_engine *engine);
-void dco_engine_close(struct dco_engine *engine);        /* stops threads; idempotent */
-void dco_engine_forget(struct dco_engine *engine);       /* after fork, in the child */
-void dco_engine_free(struct dco_engine *engine);         /* closes too */
-int dco_engine_event_fd(struct dco_engine *engine);      /* readable while events wait */
-int dco_engine_control_fd(struct dco_engine *engine);    /* readable while control packets wait */
+void dco_engine_close(struct dco_engine *engine);     /* stops threads; idempotent */
+void dco_engine_forget(struct dco_engine *engine);    /* after fork, in the child */
+void dco_engine_free(struct dco_engine *engine);      /* closes too */
+int dco_engine_event_fd(struct dco_engine *engine);   /* readable while events wait */
+int dco_engine_control_fd(struct dco_engine *engine); /* readable while control packets wait */
 int dco_engine_set_offloads(struct dco_engine *engine, uint32_t offloads);
 int dco_engine_offloads(struct dco_engine *engine, uint32_t *allowed, uint32_t *active);
 int dco_engine_set_source_check(struct dco_engine *engine, bool on);

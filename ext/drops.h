@@ -3,33 +3,33 @@
 #ifndef DCO_DROPS_H
 #define DCO_DROPS_H
 
-#define DCO_DROPS(X)                                                                           \
-    /* transmit: inner packet to wire */                                                       \
-    X(TX_MALFORMED, tx_malformed, "inner packet is no well-formed IPv4 or IPv6")               \
-    X(TX_GSO, tx_gso, "super-packet whose offload header does not fit it")                     \
-    X(TX_NO_PEER, tx_no_peer, "no peer owns the destination address")                          \
-    X(TX_NO_KEY, tx_no_key, "peer has no primary key")                                         \
-    X(TX_KEY_EXHAUSTED, tx_key_exhausted, "packet ids or the usage limit of the key are used up") \
-    X(TX_ENCRYPT, tx_encrypt, "cipher failed to seal")                                         \
-    X(TX_NO_TRANSPORT, tx_no_transport, "peer has no transport, endpoint or route")            \
-    X(TX_TOO_BIG, tx_too_big, "datagram exceeds what the transport carries")                   \
-    X(TX_BACKLOG, tx_backlog, "socket buffer stayed full")                                     \
-    X(TX_SEND, tx_send, "socket refused the datagram")                                         \
-    X(TX_QUEUE, tx_queue, "packet for the wire arose faster than it could be sent")            \
-    /* receive: wire to inner packet */                                                        \
-    X(RX_RUNT, rx_runt, "datagram shorter than its header")                                    \
-    X(RX_TRUNCATED, rx_truncated, "datagram larger than the receive buffer")                   \
-    X(RX_DATA_V1, rx_data_v1, "DATA_V1 packet, which names no peer")                           \
-    X(RX_UNKNOWN_PEER, rx_unknown_peer, "no peer with the id or address of the packet")        \
-    X(RX_UNKNOWN_KEY, rx_unknown_key, "neither key slot has the key id of the packet")         \
-    X(RX_KEY_SPENT, rx_key_spent, "key has failed to authenticate too often")                  \
-    X(RX_DECRYPT, rx_decrypt, "authentication failed")                                         \
-    X(RX_REPLAY, rx_replay, "packet id is zero, seen, or behind the window")                   \
-    X(RX_EMPTY, rx_empty, "no inner packet")                                                   \
-    X(RX_SOURCE, rx_source, "inner source address is not the peer's")                          \
-    X(RX_TUN_DOWN, rx_tun_down, "interface is down or gone")                                   \
-    X(RX_TUN_BACKLOG, rx_tun_backlog, "reader of the packet descriptor is too slow")           \
-    X(RX_TUN_WRITE, rx_tun_write, "interface refused the packet")                              \
+#define DCO_DROPS(X)                                                                               \
+    /* transmit: inner packet to wire */                                                           \
+    X(TX_MALFORMED, tx_malformed, "inner packet is no well-formed IPv4 or IPv6")                   \
+    X(TX_GSO, tx_gso, "super-packet whose offload header does not fit it")                         \
+    X(TX_NO_PEER, tx_no_peer, "no peer owns the destination address")                              \
+    X(TX_NO_KEY, tx_no_key, "peer has no primary key")                                             \
+    X(TX_KEY_EXHAUSTED, tx_key_exhausted, "packet ids or the usage limit of the key are used up")  \
+    X(TX_ENCRYPT, tx_encrypt, "cipher failed to seal")                                             \
+    X(TX_NO_TRANSPORT, tx_no_transport, "peer has no transport, endpoint or route")                \
+    X(TX_TOO_BIG, tx_too_big, "datagram exceeds what the transport carries")                       \
+    X(TX_BACKLOG, tx_backlog, "socket buffer stayed full")                                         \
+    X(TX_SEND, tx_send, "socket refused the datagram")                                             \
+    X(TX_QUEUE, tx_queue, "packet for the wire arose faster than it could be sent")                \
+    /* receive: wire to inner packet */                                                            \
+    X(RX_RUNT, rx_runt, "datagram shorter than its header")                                        \
+    X(RX_TRUNCATED, rx_truncated, "datagram larger than the receive buffer")                       \
+    X(RX_DATA_V1, rx_data_v1, "DATA_V1 packet, which names no peer")                               \
+    X(RX_UNKNOWN_PEER, rx_unknown_peer, "no peer with the id or address of the packet")            \
+    X(RX_UNKNOWN_KEY, rx_unknown_key, "neither key slot has the key id of the packet")             \
+    X(RX_KEY_SPENT, rx_key_spent, "key has failed to authenticate too often")                      \
+    X(RX_DECRYPT, rx_decrypt, "authentication failed")                                             \
+    X(RX_REPLAY, rx_replay, "packet id is zero, seen, or behind the window")                       \
+    X(RX_EMPTY, rx_empty, "no inner packet")                                                       \
+    X(RX_SOURCE, rx_source, "inner source address is not the peer's")                              \
+    X(RX_TUN_DOWN, rx_tun_down, "interface is down or gone")                                       \
+    X(RX_TUN_BACKLOG, rx_tun_backlog, "reader of the packet descriptor is too slow")               \
+    X(RX_TUN_WRITE, rx_tun_write, "interface refused the packet")                                  \
     X(CONTROL_FULL, control_full, "control packet with no room in the control ring")
 
 enum dco_drop {

@@ -27,9 +27,9 @@ enum dco_engine_state { DCO_ENGINE_NEW, DCO_ENGINE_RUNNING, DCO_ENGINE_CLOSED };
 struct dco_transport {
     uint32_t id;
     struct dco_udp udp;
-    uint32_t peers;   /* lock */
-    uint32_t pins;    /* lock: calls that use it without the lock */
-    bool watched;     /* lock: in the receive thread's epoll set */
+    uint32_t peers; /* lock */
+    uint32_t pins;  /* lock: calls that use it without the lock */
+    bool watched;   /* lock: in the receive thread's epoll set */
     atomic_bool failed;
     struct dco_event_record record;
 };
@@ -53,7 +53,7 @@ struct dco_engine {
     _Atomic(struct dco_transport *) transport[DCO_TRANSPORTS_MAX];
 
     struct dco_events events;
-    struct dco_ring control;    /* receive thread to API */
+    struct dco_ring control; /* receive thread to API */
     struct dco_bell control_bell;
     pthread_mutex_t control_lock; /* between API readers */
     struct dco_event_record interface_gone;

@@ -15,22 +15,16 @@ void dco_stats_collect(const struct dco_thread_stats *stats, struct dco_engine_s
 
 const char *dco_drop_name(enum dco_drop reason)
 {
-    static const char *const names[] = {
-        "none",
-#define X(id, name, text) #name,
-        DCO_DROPS(X)
+#define X(id, name, text) [DCO_DROP_##id] = #name,
+    static const char *const names[] = {[DCO_DROP_NONE] = "none", DCO_DROPS(X)};
 #undef X
-    };
     return (unsigned)reason < DCO_DROP_COUNT ? names[reason] : NULL;
 }
 
 const char *dco_drop_text(enum dco_drop reason)
 {
-    static const char *const texts[] = {
-        "not dropped",
-#define X(id, name, text) text,
-        DCO_DROPS(X)
+#define X(id, name, text) [DCO_DROP_##id] = text,
+    static const char *const texts[] = {[DCO_DROP_NONE] = "not dropped", DCO_DROPS(X)};
 #undef X
-    };
     return (unsigned)reason < DCO_DROP_COUNT ? texts[reason] : NULL;
 }

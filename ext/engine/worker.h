@@ -18,9 +18,9 @@ struct dco_worker {
     pthread_t transmit_thread, receive_thread;
     bool transmit_started, receive_started;
     atomic_bool stopping;
-    int stop_fd;      /* eventfd, in both epoll sets: readable from the stop on */
-    int kick_fd;      /* eventfd: the timers have new work */
-    int timer_fd;     /* CLOCK_BOOTTIME, transmit thread's */
+    int stop_fd;  /* eventfd, in both epoll sets: readable from the stop on */
+    int kick_fd;  /* eventfd: the timers have new work */
+    int timer_fd; /* CLOCK_BOOTTIME, transmit thread's */
     int transmit_epoll, receive_epoll;
     struct dco_rcu_reader *transmit_reader, *receive_reader;
     struct dco_transmit *transmit;

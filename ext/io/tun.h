@@ -29,9 +29,9 @@ struct dco_tun {
     uint8_t vnet_size;
     char name[16];
     uint32_t ifindex;
-    _Atomic int reading;         /* enum dco_tun_reading */
-    _Atomic uint32_t offloads;   /* DCO_OFFLOAD_TUN_* that may be used and work */
-    uint32_t supported;          /* those that this descriptor could have */
+    _Atomic int reading;       /* enum dco_tun_reading */
+    _Atomic uint32_t offloads; /* DCO_OFFLOAD_TUN_* that may be used and work */
+    uint32_t supported;        /* those that this descriptor could have */
 };
 
 /* Makes interface `name` (may hold %d) in the network namespace `netns_fd` (< 0: the caller's).

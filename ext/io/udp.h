@@ -85,7 +85,7 @@ struct dco_udp_message {
     bool single; /* larger than the route MTU: segmentation offload would refuse it */
     void *owner;
     struct dco_address remote, local;
-    int error; /* result: 0, or the negative errno of why some or all of it was not sent */
+    int error;       /* result: 0, or the negative errno of why some or all of it was not sent */
     uint16_t failed; /* result: packets not sent */
 };
 

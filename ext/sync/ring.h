@@ -11,9 +11,9 @@
 
 struct dco_ring {
     uint8_t *data;
-    size_t size;                                          /* bytes, a power of two */
-    _Alignas(DCO_CACHE_LINE) _Atomic uint64_t written;    /* producer's */
-    _Alignas(DCO_CACHE_LINE) _Atomic uint64_t read;       /* consumer's */
+    size_t size;                                       /* bytes, a power of two */
+    _Alignas(DCO_CACHE_LINE) _Atomic uint64_t written; /* producer's */
+    _Alignas(DCO_CACHE_LINE) _Atomic uint64_t read;    /* consumer's */
 };
 
 int dco_ring_init(struct dco_ring *ring, size_t size);
