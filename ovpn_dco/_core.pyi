@@ -1,0 +1,136 @@
+"""The compiled core. `dco.h` says what the calls mean; an address is (ip, port, scope) or None."""
+
+from typing import TypeAlias
+
+from .model import Buffer
+
+_Address: TypeAlias = tuple[bytes, int, int]
+_Counters: TypeAlias = tuple[int, ...]
+_Packet: TypeAlias = tuple[int, int, int, _Address | None, _Address | None, bytes]
+_Event: TypeAlias = tuple[
+    int, int, int, int, _Address | None, _Address | None, int, int, _Counters, int, int
+]
+_Peer: TypeAlias = tuple[
+    int,
+    int,
+    int,
+    int,
+    _Address | None,
+    _Address | None,
+    bytes,
+    bytes,
+    int,
+    int,
+    _Counters,
+    int,
+    int,
+    int,
+]
+
+PEER_COUNTERS: tuple[str, ...]
+ENGINE_COUNTERS: tuple[str, ...]
+TABLE_COLUMNS: tuple[str, ...]
+DROPS: tuple[tuple[str, str], ...]
+BATCH_BUCKETS: int
+OFFLOAD_ALL: int
+PEERS_DEFAULT: int
+SOCKET_BUFFER: int
+TRANSPORTS_MAX: int
+EVENT_PEER_DELETED: int
+EVENT_PEER_FLOATED: int
+EVENT_PEER_FLOAT_REFUSED: int
+EVENT_KEY_SOON: int
+EVENT_KEY_EXHAUSTED: int
+EVENT_TRANSPORT_FAILED: int
+EVENT_INTERFACE_GONE: int
+
+class Engine:
+    def __init__(self, *, mode: int, source_check: bool, max_peers: int, offloads: int) -> None: ...
+    def open_tun(self, name: bytes, netns_fd: int) -> None: ...
+    def adopt_tun(self, fd: int) -> None: ...
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+    def forget(self) -> None: ...
+    @property
+    def is_closed(self) -> bool: ...
+    def event_fd(self) -> int: ...
+    def control_fd(self) -> int: ...
+    def wait(self, timeout_ms: int) -> bool: ...
+    def set_offloads(self, offloads: int) -> None: ...
+    def offloads(self) -> tuple[int, int]: ...
+    def set_source_check(self, on: bool) -> None: ...
+    def stats(
+        self,
+    ) -> tuple[_Counters, _Counters, tuple[int, ...], tuple[int, ...], int, int, int]: ...
+    def tun_info(self) -> tuple[bytes, int, int, bool, bool]: ...
+    def attach_udp(self, fd: int, *, df: bool, send_buffer: int, receive_buffer: int) -> int: ...
+    def detach(self, transport: int) -> None: ...
+    def send_control(
+        self, transport: int, data: Buffer, remote: _Address | None, local: _Address | None
+    ) -> None: ...
+    def query_transport(
+        self, transport: int
+    ) -> tuple[_Address | None, int, int, int, int, int, int, bool]: ...
+    def add_peer(
+        self,
+        peer_id: int,
+        transport: int,
+        *,
+        tx_id: int | None = None,
+        remote: _Address | None = None,
+        local: _Address | None = None,
+        vpn_ipv4: bytes | None = None,
+        vpn_ipv6: bytes | None = None,
+        keepalive: tuple[int, int] | None = None,
+    ) -> int: ...
+    def set_peer(
+        self,
+        peer_id: int,
+        generation: int,
+        *,
+        tx_id: int | None = None,
+        remote: _Address | None = None,
+        local: _Address | None = None,
+        vpn_ipv4: bytes | None = None,
+        vpn_ipv6: bytes | None = None,
+        keepalive: tuple[int, int] | None = None,
+    ) -> None: ...
+    def delete_peer(self, peer_id: int, generation: int) -> None: ...
+    def query_peer(self, peer_id: int, generation: int) -> _Peer: ...
+    def list_peers(self) -> list[tuple[int, int]]: ...
+    def peer_table(self) -> tuple[int, bytearray]: ...
+    def install_key(
+        self,
+        peer_id: int,
+        generation: int,
+        slot: int,
+        *,
+        key_id: int,
+        cipher: int,
+        encrypt_key: Buffer,
+        encrypt_tail: Buffer,
+        decrypt_key: Buffer,
+        decrypt_tail: Buffer,
+        first_packet_id: int = 0,
+    ) -> None: ...
+    def swap_keys(self, peer_id: int, generation: int) -> None: ...
+    def delete_key(self, peer_id: int, generation: int, slot: int) -> None: ...
+    def query_key(
+        self, peer_id: int, generation: int, slot: int
+    ) -> tuple[int, int, int, int, int]: ...
+    def add_route(self, ip: bytes, length: int, peer_id: int, generation: int) -> None: ...
+    def delete_route(self, ip: bytes, length: int) -> None: ...
+    def lookup_route(self, ip: bytes) -> tuple[int, int]: ...
+    def receive_control(self, maximum: int) -> list[_Packet]: ...
+    def poll_events(self, maximum: int) -> list[_Event]: ...
+
+def openssl_version() -> str: ...
+def bench_crypto(
+    cipher: int, key_size: int, size: int, batches: int, seal: bool
+) -> tuple[float, float]: ...
+def bench_send(
+    fd: int, size: int, run: int, rate_pps: float, time_s: float
+) -> tuple[int, int, float]: ...
+def bench_receive(
+    fd: int, run: int, limit_s: float, quiet_s: float
+) -> tuple[int, int, int, int, float]: ...

@@ -1,0 +1,1 @@
+"""Engines behind one interface: `base` says what a device needs of one."""

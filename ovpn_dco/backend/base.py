@@ -1,0 +1,129 @@
+"""What a device needs of an engine. Arguments are checked and packed before they get here.
+
+Every call may come from any thread, raises `DcoError`, and changes nothing when it does. A peer is
+named by (id, generation); generation 0 is whichever peer has the id now. Transports are numbers;
+events and control packets carry `None` for them until the device puts its own objects in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, TypeAlias
+
+from ..model import (
+    Buffer,
+    ControlPacket,
+    DataKey,
+    DeviceStats,
+    Event,
+    Feature,
+    KeyInfo,
+    KeySlot,
+    Offload,
+    Offloads,
+    PeerInfo,
+    SourceCheck,
+    StatsTable,
+    TransportInfo,
+)
+from ..validation.rules import PeerAttributes, RawAddress
+
+PeerRef: TypeAlias = tuple[int, int]
+
+
+class Interface(NamedTuple):
+    """The inner side. `name` is empty where it is no interface."""
+
+    name: str
+    ifindex: int
+    owned: bool
+
+
+class Backend(Protocol):
+    """One open device of some engine."""
+
+    name: str
+    features: frozenset[Feature]
+
+    @property
+    def closed(self) -> bool: ...
+
+    def start(self) -> None: ...
+
+    def close(self) -> None:
+        """Stops all threads; idempotent."""
+
+    def forget(self) -> None:
+        """In a forked child: closes what was inherited, without effect on the parent."""
+
+    def interface(self) -> Interface: ...
+
+    def set_source_check(self, check: SourceCheck) -> None: ...
+
+    def offloads(self) -> Offloads: ...
+
+    def set_offloads(self, offloads: Offload) -> None: ...
+
+    def stats(self) -> DeviceStats: ...
+
+    def stats_table(self) -> StatsTable: ...
+
+    # Waiting
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while a control packet or an event waits."""
+
+    def control_fileno(self) -> int:
+        """The same for control packets alone."""
+
+    def event_fileno(self) -> int:
+        """The same for events alone."""
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Until an event waits; False after the time, or after a signal."""
+
+    def receive_control(self, maximum: int) -> list[tuple[int, ControlPacket]]:
+        """(transport number, packet) of each."""
+
+    def poll_events(self, maximum: int) -> list[tuple[int, Event]]:
+        """(transport number, event) of each; the number matters for transport events only."""
+
+    # Transports
+
+    def attach_udp(self, fd: int, *, df: bool, send_buffer: int, receive_buffer: int) -> int: ...
+
+    def detach(self, transport: int) -> None: ...
+
+    def transport_info(self, transport: int) -> TransportInfo: ...
+
+    def send_control(
+        self, transport: int, data: Buffer, remote: RawAddress | None, local: RawAddress | None
+    ) -> None: ...
+
+    # Peers
+
+    def add_peer(self, transport: int, attributes: PeerAttributes) -> PeerRef: ...
+
+    def set_peer(self, peer: PeerRef, attributes: PeerAttributes) -> None: ...
+
+    def delete_peer(self, peer: PeerRef) -> None: ...
+
+    def peer_info(self, peer: PeerRef) -> PeerInfo: ...
+
+    def peers(self) -> list[PeerRef]: ...
+
+    # Keys
+
+    def install_key(self, peer: PeerRef, slot: KeySlot, key: DataKey) -> None: ...
+
+    def swap_keys(self, peer: PeerRef) -> None: ...
+
+    def delete_key(self, peer: PeerRef, slot: KeySlot) -> None: ...
+
+    def key_info(self, peer: PeerRef, slot: KeySlot) -> KeyInfo: ...
+
+    # Routes
+
+    def add_route(self, prefix: tuple[bytes, int], peer: PeerRef) -> None: ...
+
+    def delete_route(self, prefix: tuple[bytes, int]) -> None: ...
+
+    def lookup_route(self, ip: bytes) -> PeerRef: ...

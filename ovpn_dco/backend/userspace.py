@@ -1,0 +1,423 @@
+"""The userspace engine: `_core` with values of the model instead of tuples.
+
+The only importer of `_core`."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import select
+import socket
+import stat
+import types
+from typing import Any
+
+from .. import _core
+from ..errors import DcoError, error_for
+from ..model import (
+    Address,
+    Buffer,
+    Cipher,
+    ControlPacket,
+    DataKey,
+    DeleteReason,
+    DeviceStats,
+    DropReason,
+    Event,
+    Feature,
+    InterfaceGone,
+    KeyInfo,
+    KeySlot,
+    KeySwapNeeded,
+    KeySwapReason,
+    Mode,
+    Offload,
+    Offloads,
+    PeerDeleted,
+    PeerFloated,
+    PeerFloatRefused,
+    PeerInfo,
+    PeerStats,
+    SourceCheck,
+    StatsTable,
+    TransportFailed,
+    TransportInfo,
+)
+from ..validation.answers import answer
+from ..validation.rules import PeerAttributes, RawAddress
+from .base import Interface, PeerRef
+
+FEATURES = frozenset(
+    {Feature.UDP, Feature.IROUTES, Feature.SOURCE_CHECK_OFF, Feature.PEER_MESSAGES}
+)
+
+TUN_NODE = "/dev/net/tun"
+
+
+class _Answers:
+    """Around a call into `_core`: its OSError leaves as the `DcoError` that says what is wrong."""
+
+    __slots__ = ("command",)
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError) and not isinstance(error, DcoError):
+            raise answer(self.command, error.errno or 0, error.strerror or "") from None
+
+
+def describe_tun_node(error: OSError, path: str = TUN_NODE) -> DcoError:
+    """Why no TUN could be opened: names the node with its mode and owner, or what is missing."""
+    number = error.errno or errno.EIO
+    try:
+        status = os.stat(path)
+    except OSError as missing:
+        text = f"{path} is not there ({missing.strerror}): load the tun module, or bind the node in"
+        return error_for(missing.errno or number, text)
+    node = f"{path} (mode {stat.filemode(status.st_mode)}, owner {status.st_uid}:{status.st_gid})"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return error_for(
+            errno.EACCES, f"{node} cannot be opened by user {os.geteuid()}: it needs read and write"
+        )
+    if number in (errno.EPERM, errno.EACCES):
+        text = f"{node} opens, but making an interface needs CAP_NET_ADMIN over the namespace"
+        return error_for(number, text)
+    return error_for(number, f"{node} cannot make an interface: {error.strerror}")
+
+
+def _address(raw: tuple[bytes, int, int] | None) -> Address | None:
+    if raw is None:
+        return None
+    ip, port, scope = raw
+    if len(ip) == 4:
+        return socket.inet_ntop(socket.AF_INET, ip), port
+    return socket.inet_ntop(socket.AF_INET6, ip), port, 0, scope
+
+
+def _host(ip: bytes) -> str | None:
+    if not any(ip):
+        return None
+    return socket.inet_ntop(socket.AF_INET if len(ip) == 4 else socket.AF_INET6, ip)
+
+
+def _ago(then_ns: int, now_ns: int) -> float | None:
+    return max(now_ns - then_ns, 0) / 1e9 if then_ns else None
+
+
+def _stats(values: tuple[int, ...]) -> PeerStats:
+    return PeerStats(**dict(zip(_core.PEER_COUNTERS, values, strict=True)))
+
+
+def _event(raw: tuple[Any, ...]) -> Event:
+    kind, sequence, peer_id, generation, remote, local, key_id, reason, stats, _, error = raw
+    peer = {"sequence": sequence, "peer_id": peer_id, "generation": generation}
+    where: dict[str, Any] = {"remote": _address(remote), "local": _address(local)}
+    if kind == _core.EVENT_PEER_DELETED:
+        return PeerDeleted(**peer, reason=DeleteReason(reason), stats=_stats(stats))
+    if kind == _core.EVENT_PEER_FLOATED:
+        return PeerFloated(**peer, **where)
+    if kind == _core.EVENT_PEER_FLOAT_REFUSED:
+        return PeerFloatRefused(**peer, **where)
+    if kind == _core.EVENT_KEY_SOON:
+        return KeySwapNeeded(**peer, key_id=key_id, reason=KeySwapReason.SOON)
+    if kind == _core.EVENT_KEY_EXHAUSTED:
+        return KeySwapNeeded(**peer, key_id=key_id, reason=KeySwapReason.EXHAUSTED)
+    if kind == _core.EVENT_TRANSPORT_FAILED:
+        return TransportFailed(sequence=sequence, transport=None, errno=error)
+    return InterfaceGone(sequence=sequence, errno=error)
+
+
+class UserspaceBackend:
+    """One engine, over a TUN that it makes or a descriptor that it is given."""
+
+    name = "userspace"
+    features = FEATURES
+
+    def __init__(
+        self, *, mode: Mode, source_check: SourceCheck, max_peers: int, offloads: Offload
+    ) -> None:
+        with _Answers("create"):
+            self._engine = _core.Engine(
+                mode=int(mode),
+                source_check=source_check is SourceCheck.STRICT,
+                max_peers=max_peers,
+                offloads=offloads.value,
+            )
+        # Readable while either is; stays open as long as somebody may be waiting on it.
+        self._either = select.epoll()
+        self._either.register(self._engine.event_fd(), select.EPOLLIN)
+        self._either.register(self._engine.control_fd(), select.EPOLLIN)
+
+    # Lifecycle
+
+    def open_tun(self, name: str, netns_fd: int) -> None:
+        """Makes interface `name` in the namespace (< 0: the caller's)."""
+        try:
+            self._engine.open_tun(name.encode(), netns_fd)
+        except OSError as error:
+            if error.errno in (errno.EBUSY, errno.EEXIST, errno.EINVAL, errno.EBADF):
+                raise answer("open_tun", error.errno, error.strerror or "") from None
+            raise describe_tun_node(error) from None
+
+    def adopt_tun(self, fd: int) -> None:
+        """Uses a copy of the descriptor: a TUN, or anything that gives one packet per read."""
+        with _Answers("adopt_tun"):
+            self._engine.adopt_tun(fd)
+
+    def start(self) -> None:
+        try:
+            self._engine.start()
+        except OSError as error:
+            if error.errno != errno.EALREADY:
+                raise answer("start", error.errno or 0, error.strerror or "") from None
+
+    @property
+    def closed(self) -> bool:
+        return self._engine.is_closed
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def forget(self) -> None:
+        self._either.close()
+        self._engine.forget()
+
+    def interface(self) -> Interface:
+        with _Answers("interface"):
+            name, ifindex, _, owned, _ = self._engine.tun_info()
+        return Interface(name.decode(errors="surrogateescape"), ifindex, owned)
+
+    def set_source_check(self, check: SourceCheck) -> None:
+        with _Answers("set_source_check"):
+            self._engine.set_source_check(check is SourceCheck.STRICT)
+
+    def offloads(self) -> Offloads:
+        with _Answers("offloads"):
+            allowed, active = self._engine.offloads()
+        return Offloads(allowed=Offload(allowed), active=Offload(active))
+
+    def set_offloads(self, offloads: Offload) -> None:
+        with _Answers("set_offloads"):
+            self._engine.set_offloads(offloads.value)
+
+    def stats(self) -> DeviceStats:
+        with _Answers("stats"):
+            counters, drops, tx_batches, rx_batches, *totals = self._engine.stats()
+        peers, transports, retired = totals
+        return DeviceStats(
+            **dict(zip(_core.ENGINE_COUNTERS, counters, strict=True)),
+            drops=types.MappingProxyType(dict(zip(DropReason, drops, strict=True))),
+            tx_batches=tx_batches,
+            rx_batches=rx_batches,
+            peers=peers,
+            transports=transports,
+            retired=retired,
+            offloads=self.offloads(),
+        )
+
+    def stats_table(self) -> StatsTable:
+        with _Answers("stats_table"):
+            peers, buffer = self._engine.peer_table()
+        return StatsTable(_core.TABLE_COLUMNS, peers, buffer)
+
+    # Waiting
+
+    def fileno(self) -> int:
+        with _Answers("fileno"):
+            self._engine.event_fd()
+        return self._either.fileno()
+
+    def control_fileno(self) -> int:
+        with _Answers("fileno"):
+            return self._engine.control_fd()
+
+    def event_fileno(self) -> int:
+        with _Answers("fileno"):
+            return self._engine.event_fd()
+
+    def wait(self, timeout_s: float | None) -> bool:
+        # Rounded up, and within a C int of milliseconds.
+        limit_ms = -1 if timeout_s is None else math.ceil(min(timeout_s, 2e6) * 1000)
+        with _Answers("wait"):
+            return self._engine.wait(limit_ms)
+
+    def receive_control(self, maximum: int) -> list[tuple[int, ControlPacket]]:
+        with _Answers("receive"):
+            packets = self._engine.receive_control(maximum)
+        return [
+            (
+                transport,
+                ControlPacket(
+                    data=data,
+                    transport=None,
+                    remote=_address(remote),
+                    local=_address(local),
+                    peer_id=None if peer_id < 0 else peer_id,
+                    sequence=sequence,
+                ),
+            )
+            for sequence, transport, peer_id, remote, local, data in packets
+        ]
+
+    def poll_events(self, maximum: int) -> list[tuple[int, Event]]:
+        with _Answers("poll_events"):
+            events = self._engine.poll_events(maximum)
+        return [(raw[9], _event(raw)) for raw in events]
+
+    # Transports
+
+    def attach_udp(self, fd: int, *, df: bool, send_buffer: int, receive_buffer: int) -> int:
+        with _Answers("attach_udp"):
+            return self._engine.attach_udp(
+                fd, df=df, send_buffer=send_buffer, receive_buffer=receive_buffer
+            )
+
+    def detach(self, transport: int) -> None:
+        with _Answers("detach"):
+            self._engine.detach(transport)
+
+    def transport_info(self, transport: int) -> TransportInfo:
+        with _Answers("query_transport"):
+            raw = self._engine.query_transport(transport)
+        local, send_buffer, receive_buffer, offloads, peers, overflows, icmp_errors, failed = raw
+        return TransportInfo(
+            local=_address(local),
+            send_buffer=send_buffer,
+            receive_buffer=receive_buffer,
+            offloads=Offload(offloads),
+            peers=peers,
+            receive_overflows=overflows,
+            icmp_errors=icmp_errors,
+            failed=failed,
+        )
+
+    def send_control(
+        self, transport: int, data: Buffer, remote: RawAddress | None, local: RawAddress | None
+    ) -> None:
+        with _Answers("send_control"):
+            self._engine.send_control(transport, data, remote, local)
+
+    # Peers
+
+    def add_peer(self, transport: int, attributes: PeerAttributes) -> PeerRef:
+        peer_id = attributes.peer_id or 0
+        with _Answers("add_peer"):
+            generation = self._engine.add_peer(
+                peer_id,
+                transport,
+                tx_id=attributes.tx_id,
+                remote=attributes.remote,
+                local=attributes.local,
+                vpn_ipv4=attributes.vpn_ipv4,
+                vpn_ipv6=attributes.vpn_ipv6,
+                keepalive=attributes.keepalive,
+            )
+        return peer_id, generation
+
+    def set_peer(self, peer: PeerRef, attributes: PeerAttributes) -> None:
+        with _Answers("set_peer"):
+            self._engine.set_peer(
+                *peer,
+                tx_id=attributes.tx_id,
+                remote=attributes.remote,
+                local=attributes.local,
+                vpn_ipv4=attributes.vpn_ipv4,
+                vpn_ipv6=attributes.vpn_ipv6,
+                keepalive=attributes.keepalive,
+            )
+
+    def delete_peer(self, peer: PeerRef) -> None:
+        with _Answers("delete_peer"):
+            self._engine.delete_peer(*peer)
+
+    def peer_info(self, peer: PeerRef) -> PeerInfo:
+        with _Answers("query_peer"):
+            raw = self._engine.query_peer(*peer)
+        peer_id, generation, tx_id, transport, remote, local, ipv4, ipv6 = raw[:8]
+        interval_s, timeout_s, stats, received_ns, sent_ns, now_ns = raw[8:]
+        return PeerInfo(
+            peer_id=peer_id,
+            generation=generation,
+            tx_id=tx_id,
+            transport_id=transport,
+            remote=_address(remote),
+            local=_address(local),
+            vpn_ipv4=_host(ipv4),
+            vpn_ipv6=_host(ipv6),
+            keepalive_interval_s=interval_s,
+            keepalive_timeout_s=timeout_s,
+            last_received_s=_ago(received_ns, now_ns),
+            last_sent_s=_ago(sent_ns, now_ns),
+            stats=_stats(stats),
+        )
+
+    def peers(self) -> list[PeerRef]:
+        with _Answers("peers"):
+            return self._engine.list_peers()
+
+    # Keys
+
+    def install_key(self, peer: PeerRef, slot: KeySlot, key: DataKey) -> None:
+        with _Answers("install_key"):
+            self._engine.install_key(
+                *peer,
+                int(slot),
+                key_id=key.key_id,
+                cipher=key.cipher.number,
+                encrypt_key=_bytes_of(key.encrypt.key),
+                encrypt_tail=_bytes_of(key.encrypt.nonce_tail),
+                decrypt_key=_bytes_of(key.decrypt.key),
+                decrypt_tail=_bytes_of(key.decrypt.nonce_tail),
+                first_packet_id=key.first_packet_id,
+            )
+
+    def swap_keys(self, peer: PeerRef) -> None:
+        with _Answers("swap_keys"):
+            self._engine.swap_keys(*peer)
+
+    def delete_key(self, peer: PeerRef, slot: KeySlot) -> None:
+        with _Answers("delete_key"):
+            self._engine.delete_key(*peer, int(slot))
+
+    def key_info(self, peer: PeerRef, slot: KeySlot) -> KeyInfo:
+        with _Answers("query_key"):
+            key_id, cipher, size, sealed, usage = self._engine.query_key(*peer, int(slot))
+        return KeyInfo(
+            key_id=key_id, cipher=Cipher.find(cipher, size), packets_sealed=sealed, usage=usage
+        )
+
+    # Routes
+
+    def add_route(self, prefix: tuple[bytes, int], peer: PeerRef) -> None:
+        with _Answers("add_route"):
+            self._engine.add_route(*prefix, *peer)
+
+    def delete_route(self, prefix: tuple[bytes, int]) -> None:
+        with _Answers("delete_route"):
+            self._engine.delete_route(*prefix)
+
+    def lookup_route(self, ip: bytes) -> PeerRef:
+        with _Answers("lookup_route"):
+            return self._engine.lookup_route(ip)
+
+
+def _bytes_of(data: Buffer) -> memoryview:
+    """The same memory as plain bytes, whatever the format of a memoryview."""
+    return memoryview(data).cast("B")
+
+
+# The loops of the compiled core that `ovpn_dco.bench` times; no part of the back end.
+openssl_version = _core.openssl_version
+bench_crypto = _core.bench_crypto
+bench_send = _core.bench_send
+bench_receive = _core.bench_receive

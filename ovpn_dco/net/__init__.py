@@ -1,0 +1,15 @@
+"""Interfaces and network namespaces: what a device needs of the system around it.
+
+pyroute2 is imported when the first interface is configured, not before."""
+
+from .interface import InterfaceConfig, configure, get_mtu
+from .namespace import Netns, open_namespace, run_in_namespace
+
+__all__ = [
+    "InterfaceConfig",
+    "Netns",
+    "configure",
+    "get_mtu",
+    "open_namespace",
+    "run_in_namespace",
+]

@@ -1,0 +1,74 @@
+"""Network namespaces by name, path or descriptor.
+
+Entering one changes the calling thread only, so what is to be done inside is done on a thread that
+then ends. That also keeps pyroute2, which runs an event loop of its own, away from the caller's."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
+
+from ..errors import error_for
+
+Netns: TypeAlias = "str | os.PathLike[str] | int | None"
+T = TypeVar("T")
+
+NAMED = "/run/netns"  # where iproute2 keeps them
+CLONE_NEWNET = 0x40000000
+
+
+def open_namespace(netns: Netns) -> int:
+    """A new descriptor of the namespace, to be closed by the caller; -1 for None.
+
+    A name is looked for where iproute2 keeps them, anything with a slash is a path, a number is a
+    descriptor. InvalidArgument, NotFound and PermissionDenied name `netns`."""
+    if netns is None:
+        return -1
+    if isinstance(netns, bool):
+        raise error_for(errno.EINVAL, f"netns {netns!r} is no name, path or descriptor")
+    try:
+        if isinstance(netns, int):
+            return os.dup(netns)
+        path = os.fspath(netns)
+        return os.open(os.path.join(NAMED, path), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        number = errno.EINVAL if error.errno == errno.EBADF else error.errno or errno.EIO
+        text = f"netns {netns!r} cannot be opened: {error.strerror}"
+        raise error_for(number, text, attribute="netns") from None
+    except (TypeError, ValueError, OverflowError):
+        text = f"netns {netns!r} is no name, path or descriptor"
+        raise error_for(errno.EINVAL, text, attribute="netns") from None
+
+
+def _enter(namespace: int) -> None:
+    # os.setns came with Python 3.12.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace, CLONE_NEWNET):
+        number = ctypes.get_errno()
+        text = f"netns cannot be entered: {os.strerror(number)}"
+        raise error_for(number, text, attribute="netns")
+
+
+def run_in_namespace(namespace: int, function: Callable[[], T]) -> T:
+    """The result of `function`, run on a thread inside the namespace (< 0: the caller's)."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            if namespace >= 0:
+                _enter(namespace)
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="ovpn_dco-netns")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

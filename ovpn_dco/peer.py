@@ -1,0 +1,256 @@
+"""A peer, and the peers of a device."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from .backend.base import Backend, PeerRef
+from .errors import NotFound
+from .model import Address, Buffer, DataKey, KeyInfo, KeySlot, Mode, PeerInfo, PeerStats
+from .transport import Transport
+from .validation.arguments import peer_attributes, slot_of
+from .validation.rules import KEY_NEW, KeyAttributes, PeerAttributes, check, refuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerSpec:
+    """A peer to be added; what its fields mean is said at `Device.add_peer`."""
+
+    peer_id: int
+    transport: Transport
+    remote: object = None
+    local: object = None
+    vpn_ipv4: object = None
+    vpn_ipv6: object = None
+    tx_id: int | None = None
+    keepalive_interval_s: int | None = None
+    keepalive_timeout_s: int | None = None
+
+
+class Peer:
+    """A handle on one peer. Every call raises NotFound once the peer is deleted, also when
+    another peer has its id by then."""
+
+    __slots__ = ("_peers", "_ref")
+
+    def __init__(self, peers: Peers, ref: PeerRef) -> None:
+        self._peers = peers
+        self._ref = ref
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.peer_id} generation {self.generation}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Peer):
+            return NotImplemented
+        return self._peers is other._peers and self._ref == other._ref
+
+    def __hash__(self) -> int:
+        return hash(self._ref)
+
+    @property
+    def peer_id(self) -> int:
+        """The id in packets that we receive from it."""
+        return self._ref[0]
+
+    @property
+    def generation(self) -> int:
+        """Tells it from other peers with the same id, before and after; events carry it."""
+        return self._ref[1]
+
+    @property
+    def ref(self) -> PeerRef:
+        """(id, generation)."""
+        return self._ref
+
+    def belongs_to(self, peers: Peers) -> bool:
+        """Whether it is a peer of the device with these peers."""
+        return self._peers is peers
+
+    def info(self) -> PeerInfo:
+        """Addresses, keepalive, times and counters, read together."""
+        return self._peers.backend.peer_info(self._ref)
+
+    @property
+    def remote(self) -> Address | None:
+        """Where it is now; follows floats."""
+        return self.info().remote
+
+    @property
+    def local(self) -> Address | None:
+        """Our address that it talks to; None: the kernel's choice."""
+        return self.info().local
+
+    @property
+    def transport(self) -> Transport | None:
+        """What it is reached through."""
+        return self._peers.transports.get(self.info().transport_id)
+
+    def stats(self) -> PeerStats:
+        """Counters since the peer was added."""
+        return self.info().stats
+
+    def set(
+        self,
+        *,
+        remote: object = None,
+        local: object = None,
+        vpn_ipv4: object = None,
+        vpn_ipv6: object = None,
+        tx_id: int | None = None,
+        keepalive_interval_s: int | None = None,
+        keepalive_timeout_s: int | None = None,
+    ) -> None:
+        """Changes what is given, all or nothing.
+
+        `local` goes with `remote` only; a new remote without it forgets the old local.
+        "0.0.0.0" and "::" clear a VPN address. InvalidArgument, AddressInUse, NotFound."""
+        attributes = peer_attributes(
+            mode=self._peers.mode,
+            new=False,
+            peer_id=self.peer_id,
+            remote=remote,
+            local=local,
+            vpn_ipv4=vpn_ipv4,
+            vpn_ipv6=vpn_ipv6,
+            tx_id=tx_id,
+            keepalive_interval_s=keepalive_interval_s,
+            keepalive_timeout_s=keepalive_timeout_s,
+        )
+        self._peers.backend.set_peer(self._ref, attributes)
+
+    def set_keepalive(self, *, interval_s: int, timeout_s: int) -> None:
+        """Sends a keepalive after `interval_s` without sending, and expires the peer after
+        `timeout_s` without receiving. Each may be 0: off. Both start anew now."""
+        self.set(keepalive_interval_s=interval_s, keepalive_timeout_s=timeout_s)
+
+    def install_key(self, slot: KeySlot, key: DataKey, *, consume: bool = False) -> None:
+        """Puts `key` into the slot, in place of what is there.
+
+        `consume` zeroes the caller's buffers after success, which must be writable then; the
+        engine's own copies are zeroed when the key goes. InvalidArgument, also for a key id that
+        the other slot has; NotFound."""
+        check(KEY_NEW, KeyAttributes(slot=slot, key=key))
+        buffers = _writable_buffers(key) if consume else ()
+        self._peers.backend.install_key(self._ref, KeySlot(slot), key)
+        for buffer in buffers:
+            buffer[:] = bytes(len(buffer))
+
+    def swap_keys(self) -> None:
+        """Exchanges primary and secondary at once; with an empty primary nothing is sent."""
+        self._peers.backend.swap_keys(self._ref)
+
+    def delete_key(self, slot: KeySlot) -> None:
+        """Empties the slot; it may be empty already."""
+        self._peers.backend.delete_key(self._ref, slot_of(slot))
+
+    def key(self, slot: KeySlot) -> KeyInfo:
+        """What is in the slot, never its material. NotFound when it is empty."""
+        return self._peers.backend.key_info(self._ref, slot_of(slot))
+
+    def delete(self) -> None:
+        """Removes the peer; `PeerDeleted` with reason USERSPACE and the last counters follows."""
+        self._peers.backend.delete_peer(self._ref)
+
+
+def _writable_buffers(key: DataKey) -> list[memoryview]:
+    views = []
+    for name, direction in (("encrypt", key.encrypt), ("decrypt", key.decrypt)):
+        for field, data in (("key", direction.key), ("nonce_tail", direction.nonce_tail)):
+            views.append(_writable(f"{name}.{field}", data))
+    return views
+
+
+def _writable(attribute: str, data: Buffer) -> memoryview:
+    view = memoryview(data).cast("B")
+    if view.readonly:
+        message = "cannot be consumed: give a bytearray or a writable memoryview"
+        raise refuse(errno.EINVAL, attribute, message)
+    return view
+
+
+class Peers(Mapping[int, Peer]):
+    """The peers of a device by id, as they are at the moment of asking."""
+
+    def __init__(self, backend: Backend, mode: Mode) -> None:
+        self.backend = backend
+        self.mode = mode
+        self.transports: dict[int, Transport] = {}
+
+    def __getitem__(self, peer_id: int) -> Peer:
+        if not isinstance(peer_id, int) or not 0 <= peer_id <= 0xFFFFFF:
+            raise KeyError(peer_id)
+        try:
+            info = self.backend.peer_info((peer_id, 0))
+        except NotFound:
+            raise KeyError(peer_id) from None
+        return Peer(self, (info.peer_id, info.generation))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([peer_id for peer_id, _ in self.backend.peers()])
+
+    def __len__(self) -> int:
+        return len(self.backend.peers())
+
+    def __repr__(self) -> str:
+        return f"<Peers {list(self)}>" if not self.backend.closed else "<Peers of a closed device>"
+
+    def add(self, spec: PeerSpec) -> Peer:
+        """Adds one; see `Device.add_peer`."""
+        attributes, transport = self._judge(spec)
+        return Peer(self, self.backend.add_peer(transport, attributes))
+
+    def add_all(self, specs: Iterable[PeerSpec]) -> list[Peer]:
+        """Adds all or none; see `Device.add_peers`."""
+        judged = [self._judge(spec) for spec in specs]
+        refs: list[PeerRef] = []
+        try:
+            for attributes, transport in judged:
+                refs.append(self.backend.add_peer(transport, attributes))
+        except BaseException:
+            self._delete_quietly(refs)
+            raise
+        return [Peer(self, ref) for ref in refs]
+
+    def delete_all(self, peers: Iterable[Peer | int]) -> None:
+        """Deletes all or none; see `Device.delete_peers`."""
+        present = dict(self.backend.peers())
+        refs: list[PeerRef] = []
+        for peer in peers:
+            peer_id, generation = peer.ref if isinstance(peer, Peer) else (peer, None)
+            found = present.get(peer_id)
+            if found is None or generation not in (None, found):
+                message = f"{peer_id} names no peer, or one that was deleted"
+                raise refuse(errno.ENOENT, "peer_id", message)
+            refs.append((peer_id, found))
+        self._delete_quietly(refs)
+
+    def _judge(self, spec: PeerSpec) -> tuple[PeerAttributes, int]:
+        transport = spec.transport
+        if transport is not None and (
+            not isinstance(transport, Transport) or not transport.belongs_to(self.backend)
+        ):
+            raise refuse(errno.EINVAL, "transport", "must be a transport of this device")
+        kind = None if transport is None else "closed" if transport.closed else "udp"
+        attributes = peer_attributes(
+            mode=self.mode,
+            new=True,
+            transport=kind,
+            peer_id=spec.peer_id,
+            remote=spec.remote,
+            local=spec.local,
+            vpn_ipv4=spec.vpn_ipv4,
+            vpn_ipv6=spec.vpn_ipv6,
+            tx_id=spec.tx_id,
+            keepalive_interval_s=spec.keepalive_interval_s,
+            keepalive_timeout_s=spec.keepalive_timeout_s,
+        )
+        return attributes, transport.transport_id
+
+    def _delete_quietly(self, refs: Iterable[PeerRef]) -> None:
+        for ref in refs:
+            with contextlib.suppress(NotFound):
+                self.backend.delete_peer(ref)

@@ -1,0 +1,73 @@
+"""What only the engine can know, such as an id in use: words for its errno."""
+
+from __future__ import annotations
+
+import errno
+
+from ..errors import DcoError, error_for
+from .rules import refuse
+
+# (command, errno) to (attribute, message).
+ANSWERS: dict[tuple[str, int], tuple[str, str]] = {
+    ("add_peer", errno.EEXIST): ("peer_id", "is in use by another peer"),
+    ("add_peer", errno.EADDRINUSE): ("vpn_ipv4", "or vpn_ipv6 is owned by another peer"),
+    ("add_peer", errno.ENOTSOCK): ("transport", "is closed"),
+    ("add_peer", errno.EAFNOSUPPORT): ("remote", "is of a family that the socket cannot reach"),
+    ("add_peer", errno.ENOBUFS): (
+        "max_peers",
+        "is reached by peers and by PeerDeleted events that nobody has read",
+    ),
+    ("set_peer", errno.ENOENT): ("peer_id", "names no peer, or one that was deleted"),
+    ("set_peer", errno.EADDRINUSE): ("vpn_ipv4", "or vpn_ipv6 is owned by another peer"),
+    ("set_peer", errno.EINVAL): (
+        "vpn_ipv4",
+        "and vpn_ipv6 cannot both be cleared: in MULTIPEER mode a peer needs an address",
+    ),
+    ("set_peer", errno.EAFNOSUPPORT): ("remote", "is of a family that the socket cannot reach"),
+    ("delete_peer", errno.ENOENT): ("peer_id", "names no peer, or one that was deleted"),
+    ("query_peer", errno.ENOENT): ("peer_id", "names no peer, or one that was deleted"),
+    ("install_key", errno.ENOENT): ("peer_id", "names no peer, or one that was deleted"),
+    ("install_key", errno.EINVAL): ("key_id", "is the id of the key in the other slot"),
+    ("swap_keys", errno.ENOENT): ("peer_id", "names no peer, or one that was deleted"),
+    ("delete_key", errno.ENOENT): ("peer_id", "names no peer, or one that was deleted"),
+    ("query_key", errno.ENOENT): ("slot", "holds no key, or the peer was deleted"),
+    ("add_route", errno.ENOENT): ("peer", "was deleted"),
+    ("add_route", errno.EEXIST): ("prefix", "is routed to a peer already"),
+    ("add_route", errno.EADDRINUSE): ("prefix", "is the address of a peer"),
+    ("add_route", errno.EINVAL): ("prefix", "cannot be routed: P2P mode has no routes"),
+    ("delete_route", errno.ENOENT): ("prefix", "is not routed"),
+    ("lookup_route", errno.ENOENT): ("address", "belongs to no peer"),
+    ("attach_udp", errno.EBADF): ("sock", "is closed"),
+    ("attach_udp", errno.ENOTSOCK): ("sock", "is not a socket"),
+    ("attach_udp", errno.EBUSY): ("sock", "is attached to a device already"),
+    ("attach_udp", errno.EAFNOSUPPORT): ("sock", "must be an IPv4 or IPv6 socket"),
+    ("attach_udp", errno.EPROTONOSUPPORT): ("sock", "must be a UDP socket"),
+    ("attach_udp", errno.EDESTADDRREQ): ("sock", "must be bound to a port"),
+    ("attach_udp", errno.ENOBUFS): ("sock", "is one transport more than a device holds"),
+    ("attach_udp", errno.ENOSPC): ("sock", "is one transport more than a device holds"),
+    ("detach", errno.ENOENT): ("transport", "is closed"),
+    ("detach", errno.ENOTSOCK): ("transport", "is closed"),
+    ("send_control", errno.ENOENT): ("transport", "is closed"),
+    ("send_control", errno.ENOTSOCK): ("transport", "is closed"),
+    ("send_control", errno.EMSGSIZE): ("data", "is larger than a datagram can be"),
+    ("send_control", errno.EAGAIN): ("data", "was not sent: the socket buffer is full"),
+    ("send_control", errno.EAFNOSUPPORT): ("remote", "is of a family that the socket cannot reach"),
+    ("query_transport", errno.ENOENT): ("transport", "is closed"),
+    ("query_transport", errno.ENOTSOCK): ("transport", "is closed"),
+    ("adopt_tun", errno.EBADF): ("tun_fd", "is no open descriptor"),
+    ("adopt_tun", errno.EPROTOTYPE): ("tun_fd", "is a TAP: Ethernet frames cannot be carried"),
+    ("adopt_tun", errno.EPROTO): ("tun_fd", "is a TUN without IFF_NO_PI, or with odd headers"),
+    ("adopt_tun", errno.EBADFD): ("tun_fd", "is a TUN that is attached to no interface"),
+    ("adopt_tun", errno.EINVAL): ("tun_fd", "gives no packets: a file or directory"),
+    ("open_tun", errno.EBUSY): ("name", "is an interface that exists already"),
+    ("open_tun", errno.EEXIST): ("name", "is an interface that exists already"),
+    ("open_tun", errno.EINVAL): ("name", "is an interface that exists already and is no TUN"),
+}
+
+
+def answer(command: str, number: int, text: str) -> DcoError:
+    """The exception for what the engine answered to `command`."""
+    attribute, message = ANSWERS.get((command, number), ("", ""))
+    if not attribute:
+        return error_for(number, f"{command}: {text}")
+    return refuse(number, attribute, message)
