@@ -145,6 +145,8 @@ int dco_transport_send(struct dco_engine *engine, uint32_t id, const void *data,
         error = -ENOENT;
     else if (atomic_load(&transport->failed))
         error = -EPIPE;
+    else if (!remote || !remote->port)
+        error = -EDESTADDRREQ;
     else if (remote->family == AF_INET6 && transport->udp.family == AF_INET)
         error = -EAFNOSUPPORT;
     else if (size > DCO_UDP6_PAYLOAD_MAX)
