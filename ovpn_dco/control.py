@@ -5,7 +5,6 @@ at one of them neither misses it nor is woken for the other."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import errno
 import os
@@ -97,6 +96,8 @@ async def _stream(
 
 
 async def _readable(fd: int) -> None:
+    import asyncio  # here, since it is most of what `import ovpn_dco` would cost
+
     loop = asyncio.get_running_loop()
     future = loop.create_future()
 
