@@ -2,7 +2,6 @@
 
 PYTHON       ?= python3
 VENV         ?= .venv
-CC           ?= gcc
 CLANG        ?= clang
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS  ?=
@@ -13,6 +12,9 @@ INSTALLED_TESTS ?= tests/unit tests/vectors tests/property tests/packaging/test_
 
 export PYTHON
 PY := $(VENV)/bin/python
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -124,8 +126,8 @@ NO_ASLR = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 lint: lint-python lint-c ## ruff, mypy --strict, clang-format, and all C with -Werror
 
 lint-python: $(VENV)/.extra-lint
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check --quiet .
+	$(VENV)/bin/ruff format --quiet --check .
 	$(VENV)/bin/mypy
 
 lint-c: $(VENV)/.extra-lint $(C_ALL:%.c=build/c/gcc/%.o)
