@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -16,9 +17,13 @@ SIOCGIFMTU = 0x8921
 
 @dataclass(frozen=True)
 class InterfaceConfig:
-    """What to set; `addresses` are (host, prefix length). None and False leave things alone."""
+    """What to set; `addresses` are (host, prefix length). None and False leave things alone.
+
+    `gso_segments` is how many segments the kernel may put into one super-packet for the
+    interface (IFLA_GSO_MAX_SEGS of linux/if_link.h); a kernel that refuses is left alone."""
 
     mtu: int | None = None
+    gso_segments: int | None = None
     addresses: tuple[tuple[str, int], ...] = ()
     up: bool = False
 
@@ -40,6 +45,9 @@ def _configure(name: str, config: InterfaceConfig) -> None:
             if config.mtu is not None:
                 step = f"refuses mtu {config.mtu}"
                 route.link("set", index=index, mtu=config.mtu)
+            if config.gso_segments is not None:
+                with contextlib.suppress(NetlinkError):
+                    route.link("set", index=index, gso_max_segs=config.gso_segments)
             for host, bits in config.addresses:
                 step = f"refuses address {host}/{bits}"
                 route.addr("add", index=index, address=host, prefixlen=bits)
