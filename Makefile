@@ -24,6 +24,9 @@ endif
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
+EDITABLE = PYTHONWARNINGS='ignore:Editable installation' \
+    $(PY) -m pip install --quiet --no-build-isolation --editable
+
 # The environment: one stamp for each set of extras, renewed when the project file changes.
 
 $(VENV)/bin/python:
@@ -37,11 +40,11 @@ $(VENV)/.build: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.runtime: pyproject.toml setup.py $(VENV)/.build
 	@tools/system-packages build
-	$(PY) -m pip install --quiet --no-build-isolation --editable .
+	$(EDITABLE) .
 	@touch $@
 
 $(VENV)/.extra-%: pyproject.toml | $(VENV)/.runtime
-	$(PY) -m pip install --quiet --no-build-isolation --editable '.[$*]'
+	$(EDITABLE) '.[$*]'
 	@touch $@
 
 build: $(VENV)/.runtime ## build the extension in place
