@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ T = TypeVar("T")
 
 NAMED = "/run/netns"  # where iproute2 keeps them
 CLONE_NEWNET = 0x40000000
+NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
 
 
 def open_namespace(netns: Netns) -> int:
@@ -32,9 +34,10 @@ def open_namespace(netns: Netns) -> int:
         raise error_for(errno.EINVAL, f"netns {netns!r} is no name, path or descriptor")
     try:
         if isinstance(netns, int):
-            return os.dup(netns)
-        path = os.fspath(netns)
-        return os.open(os.path.join(NAMED, path), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.dup(netns)
+        else:
+            path = os.path.join(NAMED, os.fspath(netns))
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         number = errno.EINVAL if error.errno == errno.EBADF else error.errno or errno.EIO
         text = f"netns {netns!r} cannot be opened: {error.strerror}"
@@ -42,6 +45,18 @@ def open_namespace(netns: Netns) -> int:
     except (TypeError, ValueError, OverflowError):
         text = f"netns {netns!r} is no name, path or descriptor"
         raise error_for(errno.EINVAL, text, attribute="netns") from None
+    if not _is_network_namespace(descriptor):
+        os.close(descriptor)
+        text = f"netns {netns!r} is no network namespace"
+        raise error_for(errno.EINVAL, text, attribute="netns")
+    return descriptor
+
+
+def _is_network_namespace(descriptor: int) -> bool:
+    try:
+        return fcntl.ioctl(descriptor, NS_GET_NSTYPE) == CLONE_NEWNET
+    except OSError:
+        return False
 
 
 def _enter(namespace: int) -> None:
