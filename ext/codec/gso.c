@@ -77,8 +77,7 @@ static bool network_fits(const uint8_t *packet, size_t size, uint32_t network, u
     if (packet[0] >> 4 == 4)
         return transport == network && packet[9] == protocol && load16(packet + 2) == size
                && (load16(packet + 6) & IPV4_FRAGMENT) == 0;
-    return transport % 8 == 0 && load16(packet + 4) + IPV6_HEADER == size
-           && ipv6_leads_to(packet, transport, protocol);
+    return load16(packet + 4) + IPV6_HEADER == size && ipv6_leads_to(packet, transport, protocol);
 }
 
 /* Pseudo-header sum without the length. Extension headers may change the addresses that count

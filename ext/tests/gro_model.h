@@ -17,6 +17,12 @@ struct batch {
     uint8_t original[BATCH_MAX][BATCH_PACKET]; /* as they came */
 };
 
+static inline bool is_extension(const uint8_t *p, size_t offset)
+{
+    uint8_t next = p[offset];
+    return offset == 6 && (next == 0 || next == 43 || next == 44 || next == 60);
+}
+
 enum ports { PORTS_KNOWN, PORTS_HIDDEN, PORTS_NONE };
 
 /* Whether a packet has ports, and where they usually are. */
@@ -25,8 +31,7 @@ static inline enum ports ports_of(const uint8_t *p, size_t size)
     bool ipv4 = p[0] >> 4 == 4;
     uint8_t protocol = p[ipv4 ? 9 : 6];
     if (protocol != TCP && protocol != UDP) {
-        bool extension = protocol == 0 || protocol == 43 || protocol == 44 || protocol == 60;
-        return !ipv4 && extension ? PORTS_HIDDEN : PORTS_NONE;
+        return !ipv4 && is_extension(p, 6) ? PORTS_HIDDEN : PORTS_NONE;
     }
     if (ipv4)
         return p[0] == 0x45 && (get16(p + 6) & 0x3FFF) == 0 && size >= 28 ? PORTS_KNOWN
@@ -49,7 +54,9 @@ static inline bool share_flow(const struct batch *batch, unsigned i, unsigned j)
         return false;
     if (ports_a == PORTS_KNOWN && ports_b == PORTS_KNOWN)
         return a[protocol] == b[protocol] && !memcmp(a + header, b + header, 4);
-    return header == 40 || a[protocol] == b[protocol];
+    /* An extension header of IPv6 hides the protocol too. */
+    bool hidden = is_extension(a, protocol) || is_extension(b, protocol);
+    return hidden || a[protocol] == b[protocol];
 }
 
 /* With DF an IPv4 id means nothing and is not kept; a TCP checksum has two forms of zero. */

@@ -74,7 +74,8 @@ struct packet_spec {
     uint32_t ack;
     uint8_t flags;
     uint8_t tos, ttl;
-    uint16_t window, id;
+    uint16_t window, urgent, id;
+    uint8_t reserved; /* TCP: four bits beside the data offset */
     bool df;
     uint32_t label; /* IPv6: 20 bits */
     uint8_t fill;   /* what the payload is made of */
@@ -156,9 +157,10 @@ static inline size_t make_packet(uint8_t *packet, const struct packet_spec *spec
     if (spec->protocol == TCP) {
         put32(t + 4, spec->sequence);
         put32(t + 8, spec->ack);
-        t[12] = (uint8_t)((20 + spec->options) / 4 << 4);
+        t[12] = (uint8_t)((20 + spec->options) / 4 << 4 | spec->reserved);
         t[13] = spec->flags;
         put16(t + 14, spec->window);
+        put16(t + 18, spec->urgent);
         memset(t + 20, 1, spec->options);
     }
     for (unsigned i = 0; i < spec->payload; i++)

@@ -91,6 +91,7 @@ static void differences(void)
         REFUSED(changed.sequence = first.sequence - first.payload);
         REFUSED(changed.ack++);
         REFUSED(changed.window++);
+        REFUSED(changed.urgent++);
         REFUSED(changed.options = 16);
         REFUSED(changed.ttl--);
         REFUSED(changed.tos ^= 3);
@@ -272,16 +273,74 @@ static void trailing_bytes(void)
     }
 }
 
-static void udp_without_checksum(void)
+/* The same, with a transport checksum that holds for the whole. */
+static void lengths_that_disagree(void)
+{
+    for (int version = 4; version <= 6; version += 2) {
+        for (int protocol = TCP; protocol <= UDP; protocol += UDP - TCP) {
+            struct packet_spec spec = spec_of(version, protocol);
+            start();
+            for (int i = 0; i < 2; i++, spec = after(spec)) {
+                uint8_t *packet = batch.packet[i];
+                size_t size = make_packet(packet, &spec);
+                if (version == 4) {
+                    put16(packet + 2, (unsigned)size - 1);
+                    put16(packet + 10, 0);
+                    put16(packet + 10, ~plain_sum(0, packet, 20) & 0xFFFF);
+                } else {
+                    put16(packet + 4, (unsigned)size - 41);
+                }
+                batch_add(&batch, &gro, size, NULL);
+            }
+            expect("11");
+        }
+    }
+}
+
+static void udp_length_that_disagrees(void)
 {
     struct packet_spec spec = spec_of(4, UDP);
     start();
     for (int i = 0; i < 2; i++, spec = after(spec)) {
-        size_t size = make_packet(batch.packet[i], &spec);
-        put16(batch.packet[i] + 26, 0);
+        uint8_t *packet = batch.packet[i];
+        size_t size = make_packet(packet, &spec);
+        put16(packet + 24, (unsigned)size - 21);
+        put16(packet + 26, 0);
+        unsigned sum = plain_pseudo(packet, UDP, size - 20);
+        put16(packet + 26, ~plain_sum(sum, packet + 20, size - 20) & 0xFFFF);
+        CHECK(transport_valid(packet, size, 20, UDP));
         batch_add(&batch, &gro, size, NULL);
     }
     expect("11");
+}
+
+static void reserved_tcp_bits(void)
+{
+    struct packet_spec spec = spec_of(4, TCP);
+    spec.reserved = 1; /* AccECN */
+    start();
+    for (int i = 0; i < 2; i++, spec = after(spec))
+        add(&spec);
+    expect("11");
+}
+
+/* Zero says that there is no checksum, even where the sum would happen to be zero. */
+static void udp_without_checksum(void)
+{
+    for (int happens = 0; happens < 2; happens++) {
+        struct packet_spec spec = spec_of(4, UDP);
+        start();
+        for (int i = 0; i < 2; i++, spec = after(spec)) {
+            uint8_t *packet = batch.packet[i];
+            size_t size = make_packet(packet, &spec);
+            if (happens)
+                put16(packet + 28, plain_sum(get16(packet + 28), packet + 26, 2));
+            put16(packet + 26, 0);
+            CHECK(transport_valid(packet, size, 20, UDP) == (bool)happens);
+            batch_add(&batch, &gro, size, NULL);
+        }
+        expect("11");
+    }
 }
 
 /* A fragment, IP options or an extension header between two neighbours: it may belong to them. */
@@ -320,6 +379,9 @@ int main(void)
     RUN(limits);
     RUN(full_table);
     RUN(trailing_bytes);
+    RUN(lengths_that_disagree);
+    RUN(udp_length_that_disagrees);
+    RUN(reserved_tcp_bits);
     RUN(udp_without_checksum);
     RUN(obscure_packets_part_the_flow);
     return 0;

@@ -170,6 +170,25 @@ static void extension_headers(void)
     CHECK(dco_gso_begin(&gso, &vnet, buffer, size) == DCO_DROP_TX_GSO);
 }
 
+static void headers_of_any_length(void)
+{
+    for (size_t extension = 8; extension <= 400; extension += 8) {
+        struct packet_spec spec = spec_of(6, UDP);
+        size_t plain = make_packet(original, &spec), size = plain + extension;
+        memset(buffer, 0, size);
+        memcpy(buffer, original, 40);
+        memcpy(buffer + 40 + extension, original + 40, plain - 40);
+        buffer[6] = 60;
+        buffer[40] = UDP;
+        buffer[41] = (uint8_t)(extension / 8 - 1);
+        put16(buffer + 4, (unsigned)size - 40);
+        struct dco_vnet vnet = vnet_of(&spec, 50);
+        vnet.csum_start = (uint16_t)(40 + extension);
+        bool fits = 48 + extension <= DCO_GSO_HEADER_MAX;
+        CHECK(dco_gso_begin(&gso, &vnet, buffer, size) == (fits ? DCO_DROP_NONE : DCO_DROP_TX_GSO));
+    }
+}
+
 static void plain_packets(void)
 {
     struct packet_spec spec = spec_of(4, TCP);
@@ -216,7 +235,8 @@ static void offload_headers_that_do_not_fit(void)
         if ((type & 0x7F) != DCO_VNET_GSO_TCPV4)
             REFUSED(vnet.gso_type = (uint8_t)type);
     REFUSED(length--);
-    REFUSED(length = 39);
+    REFUSED(length = 39; put16(buffer + 2, 39));
+    REFUSED(length = 51; put16(buffer + 2, 51)); /* the options do not fit */
     REFUSED(buffer[9] = UDP);
     REFUSED(buffer[6] = 0x20);
     REFUSED(buffer[7] = 1);
@@ -240,6 +260,7 @@ int main(void)
     RUN(checksums_of_unsplit_packets);
     RUN(udp_zero_becomes_ones);
     RUN(extension_headers);
+    RUN(headers_of_any_length);
     RUN(plain_packets);
     RUN(offload_headers_that_do_not_fit);
     return 0;
