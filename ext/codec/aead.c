@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <limits.h>
 
+#include <openssl/core_names.h>
+
 static const char *cipher_name(int cipher, size_t key_size)
 {
     if (cipher == DCO_AEAD_AES_GCM) {
@@ -36,6 +38,9 @@ int dco_aead_init(struct dco_aead *aead, OSSL_LIB_CTX *library, int cipher, cons
     EVP_CIPHER_free(method); /* the context holds its own reference */
     if (error)
         dco_aead_clear(aead);
+    aead->tag[0] =
+        OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, NULL, DCO_WIRE_TAG);
+    aead->tag[1] = OSSL_PARAM_construct_end();
     memcpy(aead->nonce_tail, nonce_tail, DCO_NONCE_TAIL);
     return error;
 }
@@ -54,12 +59,13 @@ bool dco_aead_encrypt(struct dco_aead *aead, const uint8_t nonce[DCO_NONCE], con
     EVP_CIPHER_CTX *context = aead->context;
     int n;
 
+    aead->tag[0].data = tag;
     return size <= INT_MAX && aad_size <= INT_MAX
-           && EVP_EncryptInit_ex(context, NULL, NULL, NULL, nonce) == 1
+           && EVP_EncryptInit_ex2(context, NULL, NULL, nonce, NULL) == 1
            && EVP_EncryptUpdate(context, NULL, &n, aad, (int)aad_size) == 1
            && EVP_EncryptUpdate(context, out, &n, in, (int)size) == 1
            && EVP_EncryptFinal_ex(context, out + size, &n) == 1
-           && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, DCO_WIRE_TAG, tag) == 1;
+           && EVP_CIPHER_CTX_get_params(context, aead->tag) == 1;
 }
 
 bool dco_aead_decrypt(struct dco_aead *aead, const uint8_t nonce[DCO_NONCE], const uint8_t *aad,
@@ -69,12 +75,12 @@ bool dco_aead_decrypt(struct dco_aead *aead, const uint8_t nonce[DCO_NONCE], con
     EVP_CIPHER_CTX *context = aead->context;
     int n;
 
+    aead->tag[0].data = (void *)tag;
     /* The tag is compared by OpenSSL, in constant time, in EVP_DecryptFinal_ex. */
     return size <= INT_MAX && aad_size <= INT_MAX
-           && EVP_DecryptInit_ex(context, NULL, NULL, NULL, nonce) == 1
+           && EVP_DecryptInit_ex2(context, NULL, NULL, nonce, aead->tag) == 1
            && EVP_DecryptUpdate(context, NULL, &n, aad, (int)aad_size) == 1
            && EVP_DecryptUpdate(context, out, &n, in, (int)size) == 1
-           && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, DCO_WIRE_TAG, (void *)tag) == 1
            && EVP_DecryptFinal_ex(context, out + size, &n) == 1;
 }
 

@@ -19,6 +19,7 @@
 
 struct dco_aead {
     EVP_CIPHER_CTX *context;
+    OSSL_PARAM tag[2]; /* where to put the tag, or to find it: one look-up less than by ctrl */
     uint8_t nonce_tail[DCO_NONCE_TAIL];
 };
 
