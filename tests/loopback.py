@@ -214,14 +214,12 @@ class Tunnel:
 
 @contextlib.contextmanager
 def tunnel(*, family: int = socket.AF_INET, **options: Any) -> Iterator[Tunnel]:
-    with host(dco.Mode.P2P, family=family, **options) as client:
-        with host(dco.Mode.MULTIPEER, family=family, **options) as server:
-            client_peer = client.device.add_peer(7, client.transport, remote=server.address)
-            server_peer = server.device.add_peer(
-                7,
-                server.transport,
-                remote=client.address,
-                vpn_ipv4="10.8.0.2",
-                vpn_ipv6="fd00:8::2",
-            )
-            yield Tunnel(client, server, client_peer, server_peer)
+    with (
+        host(dco.Mode.P2P, family=family, **options) as client,
+        host(dco.Mode.MULTIPEER, family=family, **options) as server,
+    ):
+        client_peer = client.device.add_peer(7, client.transport, remote=server.address)
+        server_peer = server.device.add_peer(
+            7, server.transport, remote=client.address, vpn_ipv4="10.8.0.2", vpn_ipv6="fd00:8::2"
+        )
+        yield Tunnel(client, server, client_peer, server_peer)

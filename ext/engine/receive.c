@@ -61,11 +61,12 @@ static int write_patiently(struct dco_receive *receive, const struct iovec *iov,
     struct dco_tun *tun = &receive->engine->tun;
     int error = dco_tun_write(tun, iov, parts);
 
-    if (error == -EAGAIN) {
+    if (error == -EAGAIN && !receive->impatient) {
         struct pollfd fds[2] = {{.fd = tun->fd, .events = POLLOUT},
                                 {.fd = receive->engine->worker.stop_fd, .events = POLLIN}};
         if (poll(fds, 2, DCO_SEND_WAIT_MS) > 0 && fds[0].revents & POLLOUT)
             error = dco_tun_write(tun, iov, parts);
+        receive->impatient = error == -EAGAIN;
     }
     dco_counter_add(&receive->stats.tun_writes, 1);
     return error;
@@ -430,6 +431,7 @@ bool dco_receive_batch(struct dco_receive *receive, struct dco_transport *transp
         return false;
     }
     receive->now_ns = dco_now_ns();
+    receive->impatient = false;
     receive->source_family = 0;
     reset_items(receive);
     for (int i = 0; i < trains; i++)

@@ -97,7 +97,7 @@ def test_values_cannot_be_changed() -> None:
 
 
 def test_rates_before_the_first_packet() -> None:
-    zero = {name: 0 for name in _core.ENGINE_COUNTERS}
+    zero = dict.fromkeys(_core.ENGINE_COUNTERS, 0)
     nothing = dco.Offloads(dco.Offload.NONE, dco.Offload.NONE)
     totals = {"drops": {}, "tx_batches": (), "rx_batches": (), "peers": 0, "transports": 0}
     stats = dco.DeviceStats(**zero, **totals, retired=0, offloads=nothing)  # type: ignore[arg-type]
