@@ -617,3 +617,4 @@ cdef class Engine:
 
 
 include "bench/loops.pxi"
+include "facade.pxi"

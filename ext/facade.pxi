@@ -1,0 +1,314 @@
+# The codec and the longest-prefix table by themselves, on bytes: for tests and for research.
+# Nothing here is on the data path, so everything may copy.
+
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t alignment, size_t size)
+
+cdef extern from "<sys/uio.h>" nogil:
+    cdef struct iovec:
+        void *iov_base
+        size_t iov_len
+
+cdef extern from "codec/checksum.h" nogil:
+    uint64_t dco_checksum_add(uint64_t sum, const void *data, size_t size)
+    uint16_t dco_checksum_fold(uint64_t sum)
+
+cdef extern from "codec/gso.h" nogil:
+    enum:
+        DCO_VNET_HEADER
+    cdef struct dco_vnet:
+        pass
+    cdef struct dco_gso:
+        pass
+    dco_drop dco_gso_begin(dco_gso *gso, const dco_vnet *vnet, uint8_t *packet, size_t size)
+    bint dco_gso_next(dco_gso *gso, uint8_t **segment, uint32_t *size)
+
+cdef extern from "codec/gro.h" nogil:
+    cdef struct dco_gro_item:
+        uint32_t packets
+    cdef struct dco_gro:
+        uint32_t count
+        dco_gro_item item[1]
+    void dco_gro_reset(dco_gro *gro, bint tcp, bint udp)
+    bint dco_gro_add(dco_gro *gro, uint8_t *packet, uint32_t size, void *owner)
+    int dco_gro_finish(dco_gro_item *item, bint with_vnet, iovec *iov)
+
+cdef extern from "codec/pktid.h" nogil:
+    cdef struct dco_pktid_window:
+        pass
+    void dco_pktid_window_init(dco_pktid_window *window)
+    bint dco_pktid_accept(dco_pktid_window *window, uint32_t id, uint64_t now_s)
+
+cdef extern from "codec/wire.h" nogil:
+    enum:
+        DCO_WIRE_OVERHEAD
+        DCO_WIRE_TAG
+        DCO_NONCE
+        DCO_NONCE_TAIL
+    uint32_t dco_wire_header(uint8_t key_id, uint32_t peer_id)
+
+cdef extern from "codec/aead.h" nogil:
+    cdef struct dco_aead:
+        pass
+    int dco_aead_init(dco_aead *aead, void *library, int cipher, const uint8_t *key,
+                      size_t key_size, const uint8_t *nonce_tail, bint seal)
+    void dco_aead_clear(dco_aead *aead)
+    bint dco_aead_encrypt(dco_aead *aead, const uint8_t *nonce, const uint8_t *aad,
+                          size_t aad_size, const uint8_t *data, size_t size, uint8_t *out,
+                          uint8_t *tag)
+    bint dco_aead_decrypt(dco_aead *aead, const uint8_t *nonce, const uint8_t *aad,
+                          size_t aad_size, const uint8_t *data, size_t size, uint8_t *out,
+                          const uint8_t *tag)
+    bint dco_aead_seal(dco_aead *aead, uint32_t header, uint32_t packet_id, const uint8_t *plain,
+                       size_t size, uint8_t *packet)
+    bint dco_aead_open(dco_aead *aead, uint8_t *packet, size_t size)
+
+cdef extern from "sync/rcu.h" nogil:
+    cdef struct dco_rcu:
+        pass
+    int dco_rcu_init(dco_rcu *rcu)
+    void dco_rcu_destroy(dco_rcu *rcu)
+
+cdef extern from "peers/lpm.h" nogil:
+    cdef struct dco_lpm:
+        pass
+    cdef struct dco_lpm_route:
+        pass
+    int dco_lpm_init(dco_lpm *lpm, dco_rcu *rcu, size_t buckets)
+    void dco_lpm_destroy(dco_lpm *lpm)
+    dco_lpm_route *dco_lpm_route_new(const dco_prefix *prefix, void *owner, bint host)
+    void dco_lpm_insert(dco_lpm *lpm, dco_lpm_route *route)
+    void dco_lpm_remove(dco_lpm *lpm, dco_lpm_route *route)
+    dco_lpm_route *dco_lpm_exact(const dco_lpm *lpm, const dco_prefix *prefix)
+    void *dco_lpm_lookup(const dco_lpm *lpm, uint8_t family, const uint8_t *ip)
+
+cdef extern from *:
+    enum:
+        DCO_GRO_SEGMENTS
+        DCO_IP_PACKET_MAX
+        DCO_CACHE_LINE
+
+
+def checksum(const uint8_t[::1] data):
+    """The Internet checksum (RFC 1071), complemented, as the number that the two bytes make."""
+    cdef size_t size = data.shape[0]
+    cdef uint16_t folded = dco_checksum_fold(dco_checksum_add(0, &data[0] if size else NULL, size))
+    cdef uint8_t *stored = <uint8_t *>&folded
+    return 0xFFFF - (stored[0] << 8 | stored[1])
+
+
+def split(bytes packet, bytes vnet=None):
+    """The packets that a packet of the TUN becomes, checksums complete.
+
+    `vnet` is its virtio_net_hdr, 10 bytes. A refusal is a ValueError with the drop's name."""
+    cdef size_t size = len(packet)
+    cdef uint8_t *buffer = <uint8_t *>malloc(size + 1)
+    cdef const char *header = NULL
+    cdef dco_gso gso
+    cdef dco_drop drop
+    cdef uint8_t *segment
+    cdef uint32_t length
+    cdef list segments = []
+    if buffer == NULL:
+        raise MemoryError
+    try:
+        if vnet is not None:
+            if len(vnet) != DCO_VNET_HEADER:
+                raise ValueError("a virtio_net_hdr has 10 bytes here")
+            header = vnet
+        memcpy(buffer, <const char *>packet, size)
+        drop = dco_gso_begin(&gso, <const dco_vnet *>header, buffer, size)
+        if drop != 0:
+            raise ValueError(dco_drop_name(drop).decode())
+        while dco_gso_next(&gso, &segment, &length):
+            segments.append(segment[:length])
+        return segments
+    finally:
+        free(buffer)
+
+
+cdef list gro_out(dco_gro *gro):
+    cdef iovec iov[DCO_GRO_SEGMENTS + 1]
+    cdef list items = []
+    cdef uint32_t i
+    cdef int parts, k
+    for i in range(gro.count):
+        parts = dco_gro_finish(&gro.item[i], True, iov)
+        flat = [(<const char *>iov[k].iov_base)[:iov[k].iov_len] for k in range(parts)]
+        items.append((flat[0], b"".join(flat[1:]), gro.item[i].packets))
+    return items
+
+
+def coalesce(packets, *, bint tcp, bint udp, owners=None):
+    """What received packets are written to the TUN as: (virtio_net_hdr, packet, how many).
+
+    `owners` are numbers, one for each packet, by which peers are told apart."""
+    cdef dco_gro *gro = <dco_gro *>malloc(sizeof(dco_gro))
+    cdef list buffers = [bytearray(packet) for packet in packets]
+    cdef list items = []
+    cdef uint8_t *data
+    cdef uint32_t size
+    cdef size_t owner
+    if gro == NULL:
+        raise MemoryError
+    try:
+        dco_gro_reset(gro, tcp, udp)
+        for i, buffer in enumerate(buffers):
+            if len(buffer) > DCO_IP_PACKET_MAX:
+                raise ValueError("an IP packet has at most 65535 bytes")
+            data, size = buffer, len(buffer)
+            owner = owners[i] if owners is not None else 0
+            if not dco_gro_add(gro, data, size, <void *>owner):
+                items += gro_out(gro)
+                dco_gro_reset(gro, tcp, udp)
+                dco_gro_add(gro, data, size, <void *>owner)
+        return items + gro_out(gro)
+    finally:
+        free(gro)
+
+
+cdef class ReplayWindow:
+    """The replay window of one key."""
+
+    cdef dco_pktid_window window
+
+    def __cinit__(self):
+        dco_pktid_window_init(&self.window)
+
+    def accept(self, uint32_t packet_id, uint64_t now_s):
+        """Whether an authenticated id is fresh; it is then marked as seen."""
+        return bool(dco_pktid_accept(&self.window, packet_id, now_s))
+
+
+cdef class PacketKey:
+    """One key for both directions: DATA_V2 framing, and the bare cipher below it."""
+
+    cdef dco_aead sealer
+    cdef dco_aead opener
+
+    def __cinit__(self, int cipher, const uint8_t[::1] key, const uint8_t[::1] nonce_tail):
+        cdef const uint8_t *bytes_ = &key[0] if key.shape[0] else NULL
+        memset(&self.sealer, 0, sizeof(self.sealer))
+        memset(&self.opener, 0, sizeof(self.opener))
+        if nonce_tail.shape[0] != DCO_NONCE_TAIL:
+            raise OSError(EINVAL, "a nonce tail has 8 bytes")
+        check(dco_aead_init(&self.sealer, NULL, cipher, bytes_, key.shape[0], &nonce_tail[0], True))
+        check(dco_aead_init(&self.opener, NULL, cipher, bytes_, key.shape[0], &nonce_tail[0],
+                            False))
+
+    def __dealloc__(self):
+        dco_aead_clear(&self.sealer)
+        dco_aead_clear(&self.opener)
+
+    def seal(self, uint8_t key_id, uint32_t peer_id, uint32_t packet_id, bytes plain):
+        """The DATA_V2 packet."""
+        cdef bytes packet = PyBytes_FromStringAndSize(NULL, len(plain) + DCO_WIRE_OVERHEAD)
+        if key_id > 7 or peer_id > 0xFFFFFF:
+            raise OSError(EINVAL, "a key id has 3 bits, a peer id 24")
+        if not dco_aead_seal(&self.sealer, dco_wire_header(key_id, peer_id), packet_id,
+                             <const uint8_t *><const char *>plain, len(plain),
+                             <uint8_t *><char *>packet):
+            raise OSError(EINVAL, "cipher failed")
+        return packet
+
+    def open(self, bytes packet):
+        """The inner packet, or None where the packet is not authentic."""
+        cdef bytearray copy = bytearray(packet)
+        cdef uint8_t *data = copy
+        if len(copy) < DCO_WIRE_OVERHEAD or not dco_aead_open(&self.opener, data, len(copy)):
+            return None
+        return bytes(copy[DCO_WIRE_OVERHEAD:])
+
+    def encrypt(self, bytes nonce, bytes aad, bytes plain):
+        """(ciphertext, tag); the nonce has 12 bytes."""
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, len(plain))
+        cdef bytes tag = PyBytes_FromStringAndSize(NULL, DCO_WIRE_TAG)
+        if len(nonce) != DCO_NONCE:
+            raise OSError(EINVAL, "a nonce has 12 bytes")
+        if not dco_aead_encrypt(&self.sealer, <const uint8_t *><const char *>nonce,
+                                <const uint8_t *><const char *>aad, len(aad),
+                                <const uint8_t *><const char *>plain, len(plain),
+                                <uint8_t *><char *>out, <uint8_t *><char *>tag):
+            raise OSError(EINVAL, "cipher failed")
+        return out, tag
+
+    def decrypt(self, bytes nonce, bytes aad, bytes ciphertext, bytes tag):
+        """The plaintext, or None where the tag does not verify."""
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, len(ciphertext))
+        if len(nonce) != DCO_NONCE or len(tag) != DCO_WIRE_TAG:
+            raise OSError(EINVAL, "a nonce has 12 bytes, a tag 16")
+        if not dco_aead_decrypt(&self.opener, <const uint8_t *><const char *>nonce,
+                                <const uint8_t *><const char *>aad, len(aad),
+                                <const uint8_t *><const char *>ciphertext, len(ciphertext),
+                                <uint8_t *><char *>out, <const uint8_t *><const char *>tag):
+            return None
+        return out
+
+
+cdef struct prefix_state:
+    dco_rcu rcu
+    dco_lpm lpm
+
+
+cdef class PrefixTable:
+    """The longest-prefix table, with numbers as owners."""
+
+    cdef prefix_state *state
+    cdef set prefixes
+
+    def __cinit__(self, size_t buckets=256):
+        cdef size_t line = DCO_CACHE_LINE
+        cdef size_t size = (sizeof(prefix_state) + line - 1) // line * line
+        cdef prefix_state *state = <prefix_state *>aligned_alloc(line, size)
+        if state == NULL:
+            raise MemoryError
+        memset(state, 0, size)
+        result = dco_rcu_init(&state.rcu)
+        if result == 0:
+            result = dco_lpm_init(&state.lpm, &state.rcu, buckets)
+            if result < 0:
+                dco_rcu_destroy(&state.rcu)
+        if result < 0:
+            free(state)
+        check(result)
+        self.state = state
+        self.prefixes = set()
+
+    def __dealloc__(self):
+        cdef dco_prefix prefix
+        if self.state == NULL:
+            return
+        for ip, length in self.prefixes:
+            prefix_in(&prefix, ip, length)
+            dco_lpm_remove(&self.state.lpm, dco_lpm_exact(&self.state.lpm, &prefix))
+        dco_lpm_destroy(&self.state.lpm)
+        dco_rcu_destroy(&self.state.rcu)
+        free(self.state)
+
+    def insert(self, bytes ip, int length, uint32_t owner):
+        """A prefix without bits beyond its length. ValueError: it is in the table."""
+        cdef dco_prefix prefix
+        cdef dco_lpm_route *route
+        prefix_in(&prefix, ip, length)
+        if (ip, length) in self.prefixes:
+            raise ValueError("prefix is in the table")
+        # NULL stands for nobody.
+        route = dco_lpm_route_new(&prefix, <void *>(<size_t>owner + 1), False)
+        if route == NULL:
+            raise MemoryError
+        dco_lpm_insert(&self.state.lpm, route)
+        self.prefixes.add((ip, length))
+
+    def remove(self, bytes ip, int length):
+        """KeyError: it is not in the table."""
+        cdef dco_prefix prefix
+        prefix_in(&prefix, ip, length)
+        self.prefixes.remove((ip, length))
+        dco_lpm_remove(&self.state.lpm, dco_lpm_exact(&self.state.lpm, &prefix))
+
+    def lookup(self, bytes ip):
+        """The owner of the longest prefix that holds the address, or None."""
+        cdef dco_prefix address
+        prefix_in(&address, ip, 0)
+        owner = <size_t>dco_lpm_lookup(&self.state.lpm, address.family, address.ip)
+        return owner - 1 if owner else None
