@@ -26,7 +26,7 @@ from setuptools.errors import CompileError
 
 OPENSSL_MINIMUM = "3.0"
 BANDS = ("codec", "sync", "peers", "io", "engine", "bench")
-HEADERS = sorted(glob("ext/*.h") + glob("ext/*/*.h") + glob("ext/*.pxd"))
+HEADERS = sorted(glob("ext/*.h") + glob("ext/*/*.h") + glob("ext/*.px[di]"))
 SOURCES = sorted(path for band in BANDS for path in glob(f"ext/{band}/*.c"))
 
 PREREQUISITES = """\

@@ -131,7 +131,7 @@ def c_component(path: Path) -> str:
     """By folder; at the top by file, except that all Cython there is `_core`."""
     if len(path.parts) > 1:
         return path.parts[0]
-    return "_core" if path.suffix in (".pyx", ".pxd") else path.stem
+    return "_core" if path.suffix in (".pyx", ".pxd", ".pxi") else path.stem
 
 
 def c_violations(ext_dir: Path, ranks: Ranks) -> list[str]:
