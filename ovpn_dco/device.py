@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -11,6 +10,7 @@ import types
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Iterable
+from socket import SOL_SOCKET
 from typing import TYPE_CHECKING
 
 from . import net
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from .backend.userspace import UserspaceBackend
 
+SO_COOKIE = 57  # asm-generic/socket.h; not in the socket module
 MTU_DEFAULT = 1420
 MAX_PEERS_DEFAULT = 65536
 DATA_OVERHEAD = 24  # bytes that sealing adds: header, packet id, tag
@@ -175,6 +176,14 @@ class Device:
             os.close(namespace)
         _open_devices.discard(self)
 
+    def _forget(self) -> None:
+        self._backend.forget()
+        self.routes.forget()
+        self._lock = threading.Lock()
+        if self._namespace >= 0:
+            os.close(self._namespace)
+        self._namespace = -1
+
     @property
     def closed(self) -> bool:
         """True after `close`, and in a forked child."""
@@ -291,21 +300,21 @@ class Device:
         sets the don't-fragment bit and learns the path MTU; without it datagrams may be fragmented
         on their way. Buffers are in bytes (None: 4 MiB each; `Transport.info` tells the sizes in
         effect). NotASocket, UnsupportedError, InvalidArgument for one that is not bound, Busy."""
-        try:
-            fd = sock.fileno()
-        except AttributeError:
-            raise refuse(errno.ENOTSOCK, "sock", f"must be a socket, not {sock!r}") from None
-        if fd < 0:
-            raise refuse(errno.ENOTSOCK, "sock", "is closed")
-        transport_id = self._backend.attach_udp(
-            fd,
-            df=bool(df),
-            send_buffer=_buffer_size("send_buffer", send_buffer),
-            receive_buffer=_buffer_size("receive_buffer", receive_buffer),
-        )
-        transport = Transport(self._backend, transport_id, self._transport_closed)
-        self._peers.transports[transport_id] = transport
+        fd, cookie = _identify(sock)
+        sizes = {
+            "send_buffer": _buffer_size("send_buffer", send_buffer),
+            "receive_buffer": _buffer_size("receive_buffer", receive_buffer),
+        }
+        with _attaching:
+            if any(device._is_attached(cookie) for device in list(_open_devices)):
+                raise refuse(errno.EBUSY, "sock", "is attached to a device already")
+            number = self._backend.attach_udp(fd, df=bool(df), **sizes)
+            transport = Transport(self._backend, number, cookie, self._transport_closed)
+            self._peers.transports[number] = transport
         return transport
+
+    def _is_attached(self, cookie: bytes) -> bool:
+        return any(t.holds(cookie) for t in list(self._peers.transports.values()))
 
     def _transport_closed(self, transport: Transport) -> None:
         if self._peers.transports.get(transport.transport_id) is transport:
@@ -418,6 +427,17 @@ def _require_userspace(backend: str, require: frozenset[Feature]) -> None:
             )
 
 
+def _identify(sock: socket.socket) -> tuple[int, bytes]:
+    """(descriptor, what the kernel calls the socket, whatever descriptor it is seen through)."""
+    try:
+        fd = sock.fileno()
+        if fd < 0:
+            raise refuse(errno.ENOTSOCK, "sock", "is closed")
+        return fd, sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8)
+    except (AttributeError, TypeError):
+        raise refuse(errno.ENOTSOCK, "sock", f"must be a socket, not {sock!r}") from None
+
+
 def _buffer_size(attribute: str, value: int | None) -> int:
     if value is None:
         return 0
@@ -431,15 +451,14 @@ def _buffer_size(attribute: str, value: int | None) -> int:
 # locked stays locked. So the child only closes what it inherited and cleanses the keys.
 
 _open_devices: weakref.WeakSet[Device] = weakref.WeakSet()
+_attaching = threading.Lock()
 
 
 def _forget_all() -> None:
+    global _attaching
+    _attaching = threading.Lock()
     for device in list(_open_devices):
-        device._backend.forget()
-        if device._namespace >= 0:
-            with contextlib.suppress(OSError):
-                os.close(device._namespace)
-            device._namespace = -1
+        device._forget()
     _open_devices.clear()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .backend.base import Backend, PeerRef
-from .errors import NotFound
+from .errors import NotFound, error_for
 from .model import Address, Buffer, DataKey, KeyInfo, KeySlot, Mode, PeerInfo, PeerStats
 from .transport import Transport
 from .validation.arguments import peer_attributes, slot_of
@@ -229,6 +229,8 @@ class Peers(Mapping[int, Peer]):
         self._delete_quietly(refs)
 
     def _judge(self, spec: PeerSpec) -> tuple[PeerAttributes, int]:
+        if self.backend.closed:
+            raise error_for(errno.EBADF, "device is closed")
         transport = spec.transport
         if transport is not None and (
             not isinstance(transport, Transport) or not transport.belongs_to(self.backend)

@@ -32,6 +32,10 @@ class Routes:
         self._lock = threading.Lock()
         self._owners: dict[tuple[bytes, int], tuple[int, int]] = {}
 
+    def forget(self) -> None:
+        """In a forked child, where the lock may be held by a thread that is not there."""
+        self._lock = threading.Lock()
+
     def add(self, prefix: object, peer: Peer) -> None:
         """Routes the network to the peer. InvalidArgument for a prefix with host bits,
         AlreadyExists when it has an owner, NotFound when the peer was deleted."""

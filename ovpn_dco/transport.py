@@ -19,10 +19,15 @@ class Transport:
     From the attachment on nobody else may read the socket."""
 
     def __init__(
-        self, backend: Backend, transport_id: int, on_close: Callable[[Transport], None]
+        self,
+        backend: Backend,
+        transport_id: int,
+        cookie: bytes,
+        on_close: Callable[[Transport], None],
     ) -> None:
         self._backend = backend
         self._id = transport_id
+        self._cookie = cookie
         self._on_close = on_close
         self._closed = False
 
@@ -38,6 +43,10 @@ class Transport:
     def closed(self) -> bool:
         """True after `close` or `detach`, and when the device is closed."""
         return self._closed or self._backend.closed
+
+    def holds(self, cookie: bytes) -> bool:
+        """Whether it is attached to the socket with this SO_COOKIE."""
+        return self._cookie == cookie and not self.closed
 
     def belongs_to(self, backend: Backend) -> bool:
         """Whether it is a transport of the device with this back end."""

@@ -155,11 +155,11 @@ class Host:
         """Waits for the next event of this kind; earlier ones of other kinds are kept."""
 
         def found() -> dco.Event | None:
-            self.events.extend(self.device.poll_events(timeout_s=0.05))
             for event in self.events:
                 if isinstance(event, kind):
                     self.events.remove(event)
                     return event
+            self.events.extend(self.device.poll_events(timeout_s=0.05))
             return None
 
         return eventually(found, kind.__name__)

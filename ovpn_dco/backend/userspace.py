@@ -14,7 +14,7 @@ import types
 from typing import Any
 
 from .. import _core
-from ..errors import DcoError, error_for
+from ..errors import DcoError, InvalidArgument, error_for
 from ..model import (
     Address,
     Buffer,
@@ -171,6 +171,12 @@ class UserspaceBackend:
 
     def adopt_tun(self, fd: int) -> None:
         """Uses a copy of the descriptor: a TUN, or anything that gives one packet per read."""
+        try:
+            os.fstat(fd)
+        except (OSError, OverflowError):
+            # Not DeviceClosed, which EBADF means of a device.
+            message = f"tun_fd {fd} is no open descriptor"
+            raise InvalidArgument(errno.EBADF, message, attribute="tun_fd") from None
         with _Answers("adopt_tun"):
             self._engine.adopt_tun(fd)
 
