@@ -15,7 +15,6 @@
     X(TX_TOO_BIG, tx_too_big, "datagram exceeds what the transport carries")                       \
     X(TX_BACKLOG, tx_backlog, "socket buffer stayed full")                                         \
     X(TX_SEND, tx_send, "socket refused the datagram")                                             \
-    X(TX_QUEUE, tx_queue, "packet for the wire arose faster than it could be sent")                \
     /* receive: wire to inner packet */                                                            \
     X(RX_RUNT, rx_runt, "datagram shorter than its header")                                        \
     X(RX_TRUNCATED, rx_truncated, "datagram larger than the receive buffer")                       \

@@ -160,7 +160,6 @@ class DropReason(enum.Enum):
     TX_TOO_BIG = "datagram exceeds what the transport carries"
     TX_BACKLOG = "socket buffer stayed full"
     TX_SEND = "socket refused the datagram"
-    TX_QUEUE = "packet for the wire arose faster than it could be sent"
     RX_RUNT = "datagram shorter than its header"
     RX_TRUNCATED = "datagram larger than the receive buffer"
     RX_DATA_V1 = "DATA_V1 packet, which names no peer"

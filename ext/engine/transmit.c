@@ -362,14 +362,6 @@ static void transmit_read(struct dco_transmit *transmit, uint8_t *data, uint32_t
     transmit_packet(transmit, &vnet, data + tun->vnet_size, size - tun->vnet_size);
 }
 
-static void interface_gone(struct dco_transmit *transmit, int error)
-{
-    struct dco_engine *engine = transmit->engine;
-    struct dco_event_record news = {.kind = DCO_EVENT_INTERFACE_GONE, .error = -error};
-
-    dco_events_post(&engine->events, &engine->interface_gone, &news);
-}
-
 /* Reads until the TUN is empty or the batch is full, then works on the whole batch: what is
  * sealed leaves in as few system calls as its sizes and destinations allow. */
 bool dco_transmit_batch(struct dco_transmit *transmit)
@@ -381,15 +373,8 @@ bool dco_transmit_batch(struct dco_transmit *transmit)
 
     while (count < DCO_TUN_BATCH && used < DCO_TUN_BATCH_BYTES && more) {
         ssize_t n = dco_tun_read(tun, transmit->arena + used, DCO_TUN_READ_MAX);
-        if (n < 0) {
+        if (n <= 0) { /* whether the descriptor is dead, epoll tells */
             more = n == -EINTR;
-            if (n == -EBADFD || n == -EBADF)
-                interface_gone(transmit, (int)n);
-            continue;
-        }
-        if (n == 0) { /* the other end of a packet socket has closed */
-            interface_gone(transmit, -EPIPE);
-            more = false;
             continue;
         }
         offset[count] = used;

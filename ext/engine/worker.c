@@ -52,6 +52,7 @@ int dco_worker_init(struct dco_worker *worker, struct dco_engine *engine)
     memset(worker, 0, sizeof *worker);
     worker->stop_fd = worker->kick_fd = worker->timer_fd = -1;
     worker->transmit_epoll = worker->receive_epoll = -1;
+    pthread_mutex_init(&worker->sealing, NULL);
     worker->transmit_reader = dco_rcu_register(&engine->rcu);
     worker->receive_reader = dco_rcu_register(&engine->rcu);
     error = open_descriptors(worker);
@@ -122,7 +123,19 @@ static void set_timer(struct dco_worker *worker, uint64_t when_ns)
     timerfd_settime(worker->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
 }
 
-/* A TUN whose interface is gone reports an error for ever: stop listening to it. */
+/* A TUN whose interface is gone reports an error for ever, a packet socket whose other end has
+ * closed a hang-up: tell it once and stop listening. */
+static void stop_listening(struct dco_engine *engine, uint32_t epoll_events)
+{
+    struct dco_event_record news = {
+        .kind = DCO_EVENT_INTERFACE_GONE,
+        .error = epoll_events & EPOLLERR ? EBADFD : EPIPE,
+    };
+
+    epoll_ctl(engine->worker.transmit_epoll, EPOLL_CTL_DEL, engine->tun.fd, NULL);
+    dco_events_post(&engine->events, &engine->interface_gone, &news);
+}
+
 static void transmit_ready(struct dco_engine *engine, const struct epoll_event *event)
 {
     struct dco_worker *worker = &engine->worker;
@@ -132,7 +145,7 @@ static void transmit_ready(struct dco_engine *engine, const struct epoll_event *
         for (int i = 0; i < BATCHES_AT_ONCE && dco_transmit_batch(worker->transmit); i++)
             dco_rcu_quiesce(&engine->rcu, worker->transmit_reader);
         if (event->events & (EPOLLERR | EPOLLHUP))
-            epoll_ctl(worker->transmit_epoll, EPOLL_CTL_DEL, engine->tun.fd, NULL);
+            stop_listening(engine, event->events);
         break;
     case SOURCE_KICK:
         quiet_bell(worker->kick_fd);
@@ -155,16 +168,31 @@ static void *transmit_main(void *argument)
 
     while (!atomic_load_explicit(&worker->stopping, memory_order_relaxed)) {
         int ready = epoll_wait(worker->transmit_epoll, events, EVENTS_AT_ONCE, -1);
+        pthread_mutex_lock(&worker->sealing);
         dco_counter_add(&worker->transmit->stats.wakeups, 1);
         dco_rcu_online(&engine->rcu, worker->transmit_reader);
         for (int i = 0; i < ready; i++)
             transmit_ready(engine, &events[i]);
         dco_rcu_offline(&engine->rcu, worker->transmit_reader);
+        pthread_mutex_unlock(&worker->sealing);
     }
     return NULL;
 }
 
 /* --- the thread from UDP to TUN --- */
+
+/* What was just delivered may already have its answer in the TUN (an echo reply, a TCP segment
+ * after an acknowledgement). To send it from here spares the wake-up of a sleeping thread, which
+ * costs more than the packet. A busy transmit thread is left alone. */
+static void answer_at_once(struct dco_engine *engine)
+{
+    struct dco_worker *worker = &engine->worker;
+
+    if (pthread_mutex_trylock(&worker->sealing))
+        return;
+    dco_transmit_batch(worker->transmit);
+    pthread_mutex_unlock(&worker->sealing);
+}
 
 static void receive_ready(struct dco_engine *engine, const struct epoll_event *event)
 {
@@ -183,6 +211,8 @@ static void receive_ready(struct dco_engine *engine, const struct epoll_event *e
     if (event->events & EPOLLIN)
         for (int i = 0; i < BATCHES_AT_ONCE && dco_receive_batch(worker->receive, transport); i++)
             continue;
+    if (event->events & EPOLLIN)
+        answer_at_once(engine);
     if (event->events & (EPOLLHUP | EPOLLRDHUP))
         dco_transport_fail(engine, transport, EPIPE);
 }

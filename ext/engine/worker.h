@@ -17,6 +17,8 @@ struct dco_receive;
 struct dco_worker {
     pthread_t transmit_thread, receive_thread;
     bool transmit_started, receive_started;
+    /* Held by whoever seals: the transmit thread, or for a moment the receive thread. */
+    pthread_mutex_t sealing;
     atomic_bool stopping;
     int stop_fd;  /* eventfd, in both epoll sets: readable from the stop on */
     int kick_fd;  /* eventfd: the timers have new work */
