@@ -12,12 +12,14 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 import ovpn_dco as dco
 
+ANYWHERE = ("127.0.0.1", 9)
 KEEPALIVE = bytes.fromhex("2a187bf3641eb4cb07ed2d0a981fc748")
 PATIENCE_S = 5.0
 
@@ -178,6 +180,15 @@ def host(
             yield Host(device, outside, sock, device.attach_udp(sock))
 
 
+class Target(NamedTuple):
+    """A server, the socket of its one peer, the key that this seals with, and the peer."""
+
+    host: Host
+    far: socket.socket
+    key: dco.DataKey
+    peer: dco.Peer
+
+
 @dataclass
 class Tunnel:
     """A P2P client and a MULTIPEER server that know each other; no keys yet."""
@@ -223,3 +234,19 @@ def tunnel(*, family: int = socket.AF_INET, **options: Any) -> Iterator[Tunnel]:
             7, server.transport, remote=client.address, vpn_ipv4="10.8.0.2", vpn_ipv6="fd00:8::2"
         )
         yield Tunnel(client, server, client_peer, server_peer)
+
+
+def add(h: Host, peer_id: int = 1, **more: Any) -> dco.Peer:
+    """A peer of a server, with addresses unless they are given."""
+    more.setdefault("remote", ANYWHERE)
+    more.setdefault("vpn_ipv4", f"10.8.{peer_id >> 8 & 255}.{peer_id & 255}")
+    return h.device.add_peer(peer_id, h.transport, **more)
+
+
+def refused(kind: type[dco.DcoError], attribute: str, call: Callable[[], object]) -> dco.DcoError:
+    """The exception of a call, which must name the attribute at fault."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert caught.value.attribute == attribute
+    assert attribute in str(caught.value)
+    return caught.value

@@ -30,9 +30,9 @@ def open_namespace(netns: Netns) -> int:
     descriptor. InvalidArgument, NotFound and PermissionDenied name `netns`."""
     if netns is None:
         return -1
-    if isinstance(netns, bool):
-        raise error_for(errno.EINVAL, f"netns {netns!r} is no name, path or descriptor")
     try:
+        if isinstance(netns, bool):
+            raise TypeError
         if isinstance(netns, int):
             descriptor = os.dup(netns)
         else:

@@ -12,17 +12,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from loopback import Host, Tunnel, eventually, host, tunnel, udp_socket
+from loopback import Host, Tunnel, eventually, tunnel, udp_socket
 
 import ovpn_dco as dco
 
 ANYWHERE = ("127.0.0.1", 9)
-
-
-@pytest.fixture
-def server() -> Iterator[Host]:
-    with host() as h:
-        yield h
 
 
 def readable(fd: int, timeout_s: float = 0.0) -> bool:
