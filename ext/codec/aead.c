@@ -1,17 +1,21 @@
 #include "codec/aead.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <strings.h>
 
 #include <openssl/core_names.h>
+#include <openssl/provider.h>
 
-static const char *cipher_name(int cipher, size_t key_size)
+const char *dco_aead_name(int cipher, size_t key_size)
 {
     if (cipher == DCO_AEAD_AES_GCM) {
         switch (key_size) {
-        case 16: return "AES-128-GCM";
-        case 24: return "AES-192-GCM";
-        case 32: return "AES-256-GCM";
+        case 16:
+            return "AES-128-GCM";
+        case 24:
+            return "AES-192-GCM";
+        case 32:
+            return "AES-256-GCM";
         }
     }
     if (cipher == DCO_AEAD_CHACHA20_POLY1305 && key_size == 32)
@@ -19,69 +23,132 @@ static const char *cipher_name(int cipher, size_t key_size)
     return NULL;
 }
 
+/* Algorithm names stand in a list with colons between them, in any case. */
+static bool names_include(const char *names, const char *name)
+{
+    size_t size = strlen(name);
+
+    for (; names; names = strchr(names, ':')) {
+        names += *names == ':';
+        if (!strncasecmp(names, name, size) && (names[size] == ':' || !names[size]))
+            return true;
+    }
+    return false;
+}
+
+static const OSSL_DISPATCH *find_table(const OSSL_PROVIDER *provider, const char *name)
+{
+    const OSSL_DISPATCH *table = NULL;
+    int no_cache = 0;
+    const OSSL_ALGORITHM *algorithms =
+        OSSL_PROVIDER_query_operation(provider, OSSL_OP_CIPHER, &no_cache);
+
+    for (const OSSL_ALGORITHM *a = algorithms; a && a->algorithm_names && !table; a++)
+        if (names_include(a->algorithm_names, name))
+            table = a->implementation;
+    if (algorithms)
+        OSSL_PROVIDER_unquery_operation(provider, OSSL_OP_CIPHER, algorithms);
+    return table;
+}
+
+/* Returns the constructor, with the other functions in `aead`; NULL when one is missing. */
+static OSSL_FUNC_cipher_newctx_fn *read_table(struct dco_aead *aead, const OSSL_DISPATCH *table,
+                                              bool seal)
+{
+    int init = seal ? OSSL_FUNC_CIPHER_ENCRYPT_INIT : OSSL_FUNC_CIPHER_DECRYPT_INIT;
+    OSSL_FUNC_cipher_newctx_fn *new = NULL;
+
+    for (; table && table->function_id; table++) {
+        if (table->function_id == OSSL_FUNC_CIPHER_NEWCTX)
+            new = OSSL_FUNC_cipher_newctx(table);
+        else if (table->function_id == OSSL_FUNC_CIPHER_FREECTX)
+            aead->free = OSSL_FUNC_cipher_freectx(table);
+        else if (table->function_id == init)
+            aead->init = OSSL_FUNC_cipher_encrypt_init(table);
+        else if (table->function_id == OSSL_FUNC_CIPHER_UPDATE)
+            aead->update = OSSL_FUNC_cipher_update(table);
+        else if (table->function_id == OSSL_FUNC_CIPHER_FINAL)
+            aead->final = OSSL_FUNC_cipher_final(table);
+        else if (table->function_id == OSSL_FUNC_CIPHER_GET_CTX_PARAMS)
+            aead->get_params = OSSL_FUNC_cipher_get_ctx_params(table);
+    }
+    return aead->free && aead->init && aead->update && aead->final && aead->get_params ? new : NULL;
+}
+
+static int make_context(struct dco_aead *aead, const char *name, const uint8_t *key,
+                        size_t key_size, bool seal)
+{
+    const OSSL_PROVIDER *provider = EVP_CIPHER_get0_provider(aead->method);
+    OSSL_FUNC_cipher_newctx_fn *new = read_table(aead, find_table(provider, name), seal);
+
+    if (!new)
+        return -EOPNOTSUPP;
+    aead->context = new(OSSL_PROVIDER_get0_provider_ctx(provider));
+    if (!aead->context || aead->init(aead->context, key, key_size, NULL, 0, NULL) != 1)
+        return -ENOMEM;
+    return 0;
+}
+
 int dco_aead_init(struct dco_aead *aead, OSSL_LIB_CTX *library, int cipher, const uint8_t *key,
                   size_t key_size, const uint8_t nonce_tail[DCO_NONCE_TAIL], bool seal)
 {
-    const char *name = cipher_name(cipher, key_size);
-    EVP_CIPHER *method;
-    int error = -ENOMEM;
+    const char *name = dco_aead_name(cipher, key_size);
+    int error;
 
-    aead->context = NULL;
+    memset(aead, 0, sizeof *aead);
     if (!name)
         return -EINVAL;
-    method = EVP_CIPHER_fetch(library, name, NULL);
-    if (!method)
+    aead->method = EVP_CIPHER_fetch(library, name, NULL);
+    if (!aead->method)
         return -EOPNOTSUPP;
-    aead->context = EVP_CIPHER_CTX_new();
-    if (aead->context && EVP_CipherInit_ex2(aead->context, method, key, NULL, seal, NULL) == 1)
-        error = 0;
-    EVP_CIPHER_free(method); /* the context holds its own reference */
-    if (error)
+    error = make_context(aead, name, key, key_size, seal);
+    if (error) {
         dco_aead_clear(aead);
+        return error;
+    }
     aead->tag[0] =
         OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, NULL, DCO_WIRE_TAG);
     aead->tag[1] = OSSL_PARAM_construct_end();
     memcpy(aead->nonce_tail, nonce_tail, DCO_NONCE_TAIL);
-    return error;
+    return 0;
 }
 
 void dco_aead_clear(struct dco_aead *aead)
 {
-    EVP_CIPHER_CTX_free(aead->context);
-    aead->context = NULL;
-    OPENSSL_cleanse(aead->nonce_tail, sizeof aead->nonce_tail);
+    if (aead->context)
+        aead->free(aead->context);
+    EVP_CIPHER_free(aead->method);
+    OPENSSL_cleanse(aead, sizeof *aead);
 }
 
 bool dco_aead_encrypt(struct dco_aead *aead, const uint8_t nonce[DCO_NONCE], const uint8_t *aad,
                       size_t aad_size, const uint8_t *in, size_t size, uint8_t *out,
                       uint8_t tag[DCO_WIRE_TAG])
 {
-    EVP_CIPHER_CTX *context = aead->context;
-    int n;
+    void *context = aead->context;
+    size_t n;
 
     aead->tag[0].data = tag;
-    return size <= INT_MAX && aad_size <= INT_MAX
-           && EVP_EncryptInit_ex2(context, NULL, NULL, nonce, NULL) == 1
-           && EVP_EncryptUpdate(context, NULL, &n, aad, (int)aad_size) == 1
-           && EVP_EncryptUpdate(context, out, &n, in, (int)size) == 1
-           && EVP_EncryptFinal_ex(context, out + size, &n) == 1
-           && EVP_CIPHER_CTX_get_params(context, aead->tag) == 1;
+    return aead->init(context, NULL, 0, nonce, DCO_NONCE, NULL) == 1
+           && aead->update(context, NULL, &n, aad_size, aad, aad_size) == 1
+           && aead->update(context, out, &n, size, in, size) == 1
+           && aead->final(context, out + size, &n, 0) == 1
+           && aead->get_params(context, aead->tag) == 1;
 }
 
 bool dco_aead_decrypt(struct dco_aead *aead, const uint8_t nonce[DCO_NONCE], const uint8_t *aad,
                       size_t aad_size, const uint8_t *in, size_t size, uint8_t *out,
                       const uint8_t tag[DCO_WIRE_TAG])
 {
-    EVP_CIPHER_CTX *context = aead->context;
-    int n;
+    void *context = aead->context;
+    size_t n;
 
     aead->tag[0].data = (void *)tag;
-    /* The tag is compared by OpenSSL, in constant time, in EVP_DecryptFinal_ex. */
-    return size <= INT_MAX && aad_size <= INT_MAX
-           && EVP_DecryptInit_ex2(context, NULL, NULL, nonce, aead->tag) == 1
-           && EVP_DecryptUpdate(context, NULL, &n, aad, (int)aad_size) == 1
-           && EVP_DecryptUpdate(context, out, &n, in, (int)size) == 1
-           && EVP_DecryptFinal_ex(context, out + size, &n) == 1;
+    /* The provider compares the tag at the end, in constant time. */
+    return aead->init(context, NULL, 0, nonce, DCO_NONCE, aead->tag) == 1
+           && aead->update(context, NULL, &n, aad_size, aad, aad_size) == 1
+           && aead->update(context, out, &n, size, in, size) == 1
+           && aead->final(context, out + size, &n, 0) == 1;
 }
 
 static void nonce_make(const struct dco_aead *aead, const uint8_t *packet, uint8_t nonce[DCO_NONCE])

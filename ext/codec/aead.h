@@ -1,7 +1,9 @@
-/* AEAD by OpenSSL EVP: one context per key and direction, created with the key.
+/* AEAD by OpenSSL: one context per key and direction, created with the key.
  *
- * Per packet only nonce, additional data, data and tag change; the key schedule is kept and
- * nothing is fetched. A context belongs to one thread at a time. */
+ * The cipher is fetched through EVP, and then called through the function table of the provider
+ * that EVP found (provider-cipher(7)): the same code that EVP calls, without looking up the nonce
+ * length by name and without copying parameters for each packet. Per packet only nonce, additional
+ * data, data and tag change; the key schedule is kept. A context belongs to one thread at a time. */
 #ifndef DCO_CODEC_AEAD_H
 #define DCO_CODEC_AEAD_H
 
@@ -9,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <openssl/core_dispatch.h>
 #include <openssl/evp.h>
 
 #include "codec/wire.h"
@@ -18,8 +21,14 @@
 #define DCO_AEAD_CHACHA20_POLY1305 2
 
 struct dco_aead {
-    EVP_CIPHER_CTX *context;
-    OSSL_PARAM tag[2]; /* where to put the tag, or to find it: one look-up less than by ctrl */
+    void *context; /* the provider's */
+    OSSL_FUNC_cipher_encrypt_init_fn *init;
+    OSSL_FUNC_cipher_update_fn *update;
+    OSSL_FUNC_cipher_final_fn *final;
+    OSSL_FUNC_cipher_get_ctx_params_fn *get_params;
+    OSSL_FUNC_cipher_freectx_fn *free;
+    EVP_CIPHER *method; /* keeps the provider */
+    OSSL_PARAM tag[2];  /* where to put the tag, or where to find it */
     uint8_t nonce_tail[DCO_NONCE_TAIL];
 };
 
@@ -28,8 +37,11 @@ struct dco_aead {
 int dco_aead_init(struct dco_aead *aead, OSSL_LIB_CTX *library, int cipher, const uint8_t *key,
                   size_t key_size, const uint8_t nonce_tail[DCO_NONCE_TAIL], bool seal);
 
-/* Frees the context; OpenSSL cleanses its copy of the key. */
+/* Frees the context; OpenSSL cleanses its copy of the key. Harmless after a failed init. */
 void dco_aead_clear(struct dco_aead *aead);
+
+/* The name that OpenSSL has for a cipher, or NULL when there is none with such a key. */
+const char *dco_aead_name(int cipher, size_t key_size);
 
 /* The primitives: nonce and additional data of the caller's choice. `in` and `out` may be equal.
  * Decryption returns false when the tag does not verify; `out` then holds garbage. */
