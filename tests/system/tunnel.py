@@ -4,9 +4,11 @@ put traffic through them."""
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import re
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -360,11 +362,19 @@ def iperf3(
 class Sniffer:
     """Reads the packets of an interface as the stack hands them over."""
 
-    def __init__(self, namespace: Namespace, interface: str) -> None:
+    def __init__(self, namespace: Namespace, interface: str, program: bytes = b"") -> None:
+        """`program` is classic BPF that chooses packets."""
         with namespace.enter():
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+            if program:
+                self._attach(program)
             self._socket.bind((interface, 3))  # ETH_P_ALL
+
+    def _attach(self, program: bytes) -> None:
+        instructions = ctypes.create_string_buffer(program)
+        sock_fprog = struct.pack("HP", len(program) // 8, ctypes.addressof(instructions))
+        self._socket.setsockopt(socket.SOL_SOCKET, 26, sock_fprog)  # SO_ATTACH_FILTER
 
     def packets(self) -> list[tuple[bool, bytes]]:
         """What has come: whether it went out, and the IP packet."""
