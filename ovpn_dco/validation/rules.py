@@ -27,7 +27,8 @@ PACKET_ID_MAX = 0xFFFFFFFF
 A = TypeVar("A")
 
 
-class Rule(NamedTuple, Generic[A]):
+@dataclass(frozen=True)
+class Rule(Generic[A]):
     """Refuses with `errno` when `condition` holds; `message` follows the attribute's name."""
 
     condition: Callable[[A], bool]
