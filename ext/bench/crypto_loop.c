@@ -18,9 +18,9 @@
 
 struct bench {
     OSSL_LIB_CTX *library;
-    EVP_CIPHER_CTX *raw;   /* in the direction that is timed */
-    struct dco_aead core;  /* the same */
-    struct dco_aead sealer;    /* makes what the open loops open */
+    EVP_CIPHER_CTX *raw;    /* in the direction that is timed */
+    struct dco_aead core;   /* the same */
+    struct dco_aead sealer; /* makes what the open loops open */
     struct dco_pktid_counter counter;
     struct dco_pktid_window window;
     uint8_t nonce_tail[DCO_NONCE_TAIL];
@@ -178,8 +178,9 @@ static int raw_init(struct bench *bench, const struct dco_crypto_loop *loop, con
     int error = name ? 0 : -EINVAL;
 
     bench->raw = EVP_CIPHER_CTX_new();
-    if (!error && (!method || !bench->raw
-                   || EVP_CipherInit_ex2(bench->raw, method, key, NULL, loop->seal, NULL) != 1))
+    if (!error
+        && (!method || !bench->raw
+            || EVP_CipherInit_ex2(bench->raw, method, key, NULL, loop->seal, NULL) != 1))
         error = -EOPNOTSUPP;
     EVP_CIPHER_free(method);
     return error;

@@ -10,12 +10,9 @@ const char *dco_aead_name(int cipher, size_t key_size)
 {
     if (cipher == DCO_AEAD_AES_GCM) {
         switch (key_size) {
-        case 16:
-            return "AES-128-GCM";
-        case 24:
-            return "AES-192-GCM";
-        case 32:
-            return "AES-256-GCM";
+        case 16: return "AES-128-GCM";
+        case 24: return "AES-192-GCM";
+        case 32: return "AES-256-GCM";
         }
     }
     if (cipher == DCO_AEAD_CHACHA20_POLY1305 && key_size == 32)
@@ -83,7 +80,7 @@ static int make_context(struct dco_aead *aead, const char *name, const uint8_t *
 
     if (!new)
         return -EOPNOTSUPP;
-    aead->context = new(OSSL_PROVIDER_get0_provider_ctx(provider));
+    aead->context = new (OSSL_PROVIDER_get0_provider_ctx(provider));
     if (!aead->context || aead->init(aead->context, key, key_size, NULL, 0, NULL) != 1)
         return -ENOMEM;
     return 0;

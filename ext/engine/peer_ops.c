@@ -137,7 +137,8 @@ static int check_remote(const struct dco_transport *transport, const struct dco_
 {
     if (!(config->present & DCO_PEER_REMOTE))
         return 0;
-    if (!config->remote.port || (config->remote.family != AF_INET && config->remote.family != AF_INET6))
+    if (!config->remote.port
+        || (config->remote.family != AF_INET && config->remote.family != AF_INET6))
         return -EINVAL;
     if (config->remote.family == AF_INET6 && transport->udp.family == AF_INET)
         return -EAFNOSUPPORT;

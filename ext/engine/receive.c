@@ -45,13 +45,10 @@ static enum dco_drop drop_of_error(int error)
     case EBADFD:
     case EBADF:
     case EPIPE:
-    case ECONNRESET:
-        return DCO_DROP_RX_TUN_DOWN;
+    case ECONNRESET: return DCO_DROP_RX_TUN_DOWN;
     case EAGAIN:
-    case ENOBUFS:
-        return DCO_DROP_RX_TUN_BACKLOG;
-    default:
-        return DCO_DROP_RX_TUN_WRITE;
+    case ENOBUFS: return DCO_DROP_RX_TUN_BACKLOG;
+    default: return DCO_DROP_RX_TUN_WRITE;
     }
 }
 
@@ -101,9 +98,9 @@ static void write_singly(struct dco_receive *receive, struct dco_gro_item *item)
     }
     if (passed) {
         dco_counter_add(&receive->stats.gro_fallbacks, 1);
-        atomic_fetch_and(&tun->offloads, ~(uint32_t)(item->protocol == IPPROTO_TCP
-                                                         ? DCO_OFFLOAD_TUN_TCP_GRO
-                                                         : DCO_OFFLOAD_TUN_UDP_GRO));
+        atomic_fetch_and(&tun->offloads,
+                         ~(uint32_t)(item->protocol == IPPROTO_TCP ? DCO_OFFLOAD_TUN_TCP_GRO
+                                                                   : DCO_OFFLOAD_TUN_UDP_GRO));
     }
 }
 
@@ -388,14 +385,9 @@ static void receive_datagram(struct dco_receive *receive, struct dco_transport *
         return;
     }
     switch (dco_wire_opcode(packet)) {
-    case DCO_WIRE_DATA_V2:
-        receive_data(receive, transport, train, packet, size);
-        break;
-    case DCO_WIRE_DATA_V1:
-        drop(receive, DCO_DROP_RX_DATA_V1, 1);
-        break;
-    default:
-        punt(receive, transport, train, -1, packet, size);
+    case DCO_WIRE_DATA_V2: receive_data(receive, transport, train, packet, size); break;
+    case DCO_WIRE_DATA_V1: drop(receive, DCO_DROP_RX_DATA_V1, 1); break;
+    default: punt(receive, transport, train, -1, packet, size);
     }
 }
 

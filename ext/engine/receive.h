@@ -9,7 +9,7 @@ struct dco_receive {
     struct dco_engine *engine;
     struct dco_thread_stats stats;
     uint64_t now_ns;
-    bool signal; /* control packets were queued: tell once per batch */
+    bool signal;    /* control packets were queued: tell once per batch */
     bool impatient; /* the reader has been waited for once in this batch */
     /* the last source address that was looked up in this batch, and its owner */
     uint8_t source_family;

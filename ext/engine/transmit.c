@@ -37,20 +37,16 @@ static enum dco_drop drop_of_error(int error)
 {
     switch (-error) {
     case EAGAIN:
-    case ENOBUFS:
-        return DCO_DROP_TX_BACKLOG;
-    case EMSGSIZE:
-        return DCO_DROP_TX_TOO_BIG;
+    case ENOBUFS: return DCO_DROP_TX_BACKLOG;
+    case EMSGSIZE: return DCO_DROP_TX_TOO_BIG;
     case ENETUNREACH:
     case EHOSTUNREACH:
     case ENETDOWN:
     case EADDRNOTAVAIL:
     case EAFNOSUPPORT:
     case EPIPE:
-    case EBADF:
-        return DCO_DROP_TX_NO_TRANSPORT;
-    default:
-        return DCO_DROP_TX_SEND;
+    case EBADF: return DCO_DROP_TX_NO_TRANSPORT;
+    default: return DCO_DROP_TX_SEND;
     }
 }
 
@@ -188,9 +184,10 @@ static enum dco_drop reserve(struct dco_transmit *transmit, struct dco_peer *pee
     if (transmit->messages == DCO_SEND_MESSAGES || transmit->sealed_size + size > DCO_SEND_ARENA)
         dco_transmit_flush(transmit);
     drop = message_begin(transmit, peer, size);
-    transmit->growing = drop == DCO_DROP_NONE
-                        && atomic_load_explicit(&peer->transport->udp.offloads,
-                                                memory_order_relaxed) & DCO_OFFLOAD_UDP_GSO;
+    transmit->growing =
+        drop == DCO_DROP_NONE
+        && atomic_load_explicit(&peer->transport->udp.offloads, memory_order_relaxed)
+               & DCO_OFFLOAD_UDP_GSO;
     return drop;
 }
 
@@ -241,8 +238,8 @@ static enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer, 
         return drop;
     drop = take_packet_id(transmit, peer, key, size, &packet_id);
     if (!drop) {
-        header = dco_wire_header(key->key_id,
-                                 atomic_load_explicit(&peer->tx_id, memory_order_relaxed));
+        header =
+            dco_wire_header(key->key_id, atomic_load_explicit(&peer->tx_id, memory_order_relaxed));
         if (dco_aead_seal(&key->sealing, header, packet_id, data, size,
                           transmit->sealed + transmit->sealed_size)) {
             commit(transmit, total);
@@ -259,20 +256,11 @@ static void count_drop(struct dco_transmit *transmit, struct dco_peer *peer, enu
 {
     dco_stats_drop(&transmit->stats, reason, packets);
     switch (reason) {
-    case DCO_DROP_TX_NO_KEY:
-        dco_counter_add(&peer->tx_no_key, packets);
-        break;
-    case DCO_DROP_TX_KEY_EXHAUSTED:
-        dco_counter_add(&peer->tx_iv_exhausted, packets);
-        break;
-    case DCO_DROP_TX_ENCRYPT:
-        dco_counter_add(&peer->tx_encrypt_errors, packets);
-        break;
-    case DCO_DROP_TX_NO_TRANSPORT:
-        dco_counter_add(&peer->tx_no_transport, packets);
-        break;
-    default:
-        break;
+    case DCO_DROP_TX_NO_KEY: dco_counter_add(&peer->tx_no_key, packets); break;
+    case DCO_DROP_TX_KEY_EXHAUSTED: dco_counter_add(&peer->tx_iv_exhausted, packets); break;
+    case DCO_DROP_TX_ENCRYPT: dco_counter_add(&peer->tx_encrypt_errors, packets); break;
+    case DCO_DROP_TX_NO_TRANSPORT: dco_counter_add(&peer->tx_no_transport, packets); break;
+    default: break;
     }
 }
 

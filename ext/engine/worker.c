@@ -38,9 +38,9 @@ static int open_descriptors(struct dco_worker *worker)
         || worker->transmit_epoll < 0 || worker->receive_epoll < 0)
         return -errno;
     return watch(worker->transmit_epoll, worker->stop_fd, SOURCE_STOP, EPOLLIN)
-           || watch(worker->receive_epoll, worker->stop_fd, SOURCE_STOP, EPOLLIN)
-           || watch(worker->transmit_epoll, worker->kick_fd, SOURCE_KICK, EPOLLIN)
-           || watch(worker->transmit_epoll, worker->timer_fd, SOURCE_TIMER, EPOLLIN)
+                   || watch(worker->receive_epoll, worker->stop_fd, SOURCE_STOP, EPOLLIN)
+                   || watch(worker->transmit_epoll, worker->kick_fd, SOURCE_KICK, EPOLLIN)
+                   || watch(worker->transmit_epoll, worker->timer_fd, SOURCE_TIMER, EPOLLIN)
                ? -errno
                : 0;
 }
@@ -155,8 +155,7 @@ static void transmit_ready(struct dco_engine *engine, const struct epoll_event *
         quiet_bell(worker->timer_fd);
         set_timer(worker, dco_timer_run(worker->transmit));
         break;
-    default:
-        break;
+    default: break;
     }
 }
 
@@ -201,8 +200,7 @@ static void receive_ready(struct dco_engine *engine, const struct epoll_event *e
 
     if (event->data.u32 >= (uint32_t)DCO_TRANSPORTS_MAX)
         return;
-    transport =
-        atomic_load_explicit(&engine->transport[event->data.u32], memory_order_acquire);
+    transport = atomic_load_explicit(&engine->transport[event->data.u32], memory_order_acquire);
     if (!transport)
         return;
     if (event->events & EPOLLERR)

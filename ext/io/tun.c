@@ -220,11 +220,8 @@ ssize_t dco_tun_read(struct dco_tun *tun, void *buffer, size_t size)
             return -EAGAIN;
         }
         break;
-    case DCO_TUN_SOCKET:
-        n = recv(tun->fd, buffer, size, MSG_DONTWAIT);
-        break;
-    default:
-        n = read(tun->fd, buffer, size);
+    case DCO_TUN_SOCKET: n = recv(tun->fd, buffer, size, MSG_DONTWAIT); break;
+    default: n = read(tun->fd, buffer, size);
     }
     return n < 0 ? -errno : n;
 }

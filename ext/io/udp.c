@@ -119,8 +119,7 @@ static int check_socket(struct dco_udp *udp)
     int_size = sizeof(int);
     if (name.sin6_family != AF_INET && name.sin6_family != AF_INET6)
         return -EAFNOSUPPORT;
-    if (type != SOCK_DGRAM
-        || getsockopt(udp->fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &int_size)
+    if (type != SOCK_DGRAM || getsockopt(udp->fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &int_size)
         || protocol != IPPROTO_UDP)
         return -EPROTONOSUPPORT;
     if (!name.sin6_port)

@@ -17,8 +17,8 @@ int dco_udp_inbox_init(struct dco_udp_inbox *inbox)
 {
     memset(inbox, 0, sizeof *inbox);
     /* Untouched pages cost nothing: single datagrams only ever use the front of each buffer. */
-    inbox->buffer = mmap(NULL, INBOX_BYTES, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    inbox->buffer =
+        mmap(NULL, INBOX_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (inbox->buffer == MAP_FAILED) {
         inbox->buffer = NULL;
         return -ENOMEM;

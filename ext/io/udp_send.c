@@ -75,8 +75,7 @@ static bool left_by_icmp(int error)
     case ENOPROTOOPT:
     case EPROTO:
     case ECONNRESET:
-    case ENONET:
-        return true;
+    case ENONET: return true;
     }
     return false;
 }

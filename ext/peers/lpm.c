@@ -30,7 +30,9 @@ static struct bits bits_of(uint8_t family, const uint8_t *ip)
 static struct dco_map_key key_of(uint8_t family, struct bits bits, unsigned length)
 {
     uint64_t high = length >= 64 ? ~UINT64_C(0) : ~(~UINT64_C(0) >> length);
-    uint64_t low = length <= 64 ? 0 : length == 128 ? ~UINT64_C(0) : ~(~UINT64_C(0) >> (length - 64));
+    uint64_t low = length <= 64    ? 0
+                   : length == 128 ? ~UINT64_C(0)
+                                   : ~(~UINT64_C(0) >> (length - 64));
 
     return (struct dco_map_key){
         {bits.high & high, bits.low & low, (uint64_t)family << 8 | length},

@@ -89,8 +89,7 @@ static void reclaim(struct dco_rcu *rcu)
 
 void dco_rcu_online(struct dco_rcu *rcu, struct dco_rcu_reader *reader)
 {
-    atomic_store_explicit(&reader->seen,
-                          atomic_load_explicit(&rcu->ticket, memory_order_seq_cst),
+    atomic_store_explicit(&reader->seen, atomic_load_explicit(&rcu->ticket, memory_order_seq_cst),
                           memory_order_seq_cst);
     /* Pairs with the fence in dco_rcu_retire: either the writer sees this reader online, or the
      * reader's later loads see the object already unlinked. */
