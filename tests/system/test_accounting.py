@@ -1,0 +1,186 @@
+"""Every packet is accounted for: delivered, sent, handed up, or dropped with a reason."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import fields
+
+from security.forge import ip
+from system.tunnel import (
+    PORT,
+    SERVER_IPV4,
+    SERVER_IPV6,
+    SYSTEM,
+    RunningPing,
+    Site,
+    Tunnel,
+    eventually,
+    iperf3,
+    ping,
+)
+
+import ovpn_dco as dco
+from ovpn_dco import DropReason, KeySlot, PeerDeleted
+
+pytestmark = SYSTEM
+
+# Drops of received datagrams; the others of RX_ and all of TX_ are named by their prefix.
+RECEIVED = [r for r in DropReason if r.name.startswith("RX_")] + [DropReason.CONTROL_FULL]
+SENT = [r for r in DropReason if r.name.startswith("TX_")]
+
+
+def totals(site: Site, gone: list[PeerDeleted]) -> dict[str, int]:
+    gone.extend(e for e in site.device.poll_events() if isinstance(e, PeerDeleted))
+    stats = [peer.stats() for peer in site.device.peers.values()]
+    stats += [event.stats for event in gone]
+    return {f.name: sum(getattr(s, f.name) for s in stats) for f in fields(dco.PeerStats)}
+
+
+def unaccounted(site: Site, gone: list[PeerDeleted]) -> dict[str, int]:
+    """What does not add up, by direction; 0 each when all does."""
+    stats, peers = site.device.stats(), totals(site, gone)
+    sent = peers["link_tx_packets"] + sum(stats.drops[reason] for reason in SENT)
+    received = (
+        stats.tun_write_packets
+        + stats.control_packets
+        + peers["keepalive_rx"]
+        + sum(stats.drops[reason] for reason in RECEIVED)
+    )
+    return {
+        "read from the interface": stats.tun_read_packets + peers["keepalive_tx"] - sent,
+        "received by the socket": stats.udp_receive_packets - received,
+        "sent by the socket": stats.udp_send_packets - peers["link_tx_packets"],
+        "delivered to the interface": stats.tun_write_packets - peers["vpn_rx_packets"],
+    }
+
+
+def quiet(site: Site) -> bool:
+    """Whether nothing moved for a moment."""
+
+    def reading() -> tuple[int, ...]:
+        stats = site.device.stats()
+        return stats.tun_reads, stats.udp_receives, stats.wakeups
+
+    before = reading()
+    time.sleep(0.1)
+    return reading() == before
+
+
+def assert_all_accounted(tunnel: Tunnel, gone: dict[Site, list[PeerDeleted]]) -> None:
+    for site in tunnel.sites:
+        eventually(lambda: quiet(site), what="silence")  # noqa: B023
+        odd = unaccounted(site, gone[site])
+        assert not any(odd.values()), f"{site.name}: {odd}"
+
+
+def test_quiet_run(tunnel: Tunnel) -> None:
+    """With nothing lost both ends agree to the byte."""
+    gone: dict[Site, list[PeerDeleted]] = {site: [] for site in tunnel.sites}
+    ping(tunnel.client.namespace, SERVER_IPV4, count=50)
+    ping(tunnel.client.namespace, SERVER_IPV6, count=50, size=3000)
+    iperf3(tunnel.server.namespace, tunnel.client.namespace, SERVER_IPV4)
+    iperf3(tunnel.server.namespace, tunnel.client.namespace, SERVER_IPV6, reverse=True)
+    assert_all_accounted(tunnel, gone)
+    at_server, at_client = tunnel.pair.at_server.stats(), tunnel.pair.at_client.stats()
+    for one, other in ((at_server, at_client), (at_client, at_server)):
+        assert one.link_rx_packets == other.link_tx_packets
+        assert one.link_rx_bytes == other.link_tx_bytes
+        assert one.vpn_rx_packets == other.vpn_tx_packets == one.link_rx_packets
+        assert one.vpn_rx_bytes == other.vpn_tx_bytes
+        assert one.link_rx_bytes == one.vpn_rx_bytes + 24 * one.link_rx_packets
+    for site in tunnel.sites:
+        stats = site.device.stats()
+        assert sum(stats.drops.values()) == 0
+        assert sum(stats.rx_batches) == stats.udp_receives
+        assert stats.packets_per_send > 1
+        assert stats.packets_per_receive > 1
+
+
+def test_messy_run(make_tunnel) -> None:
+    """Load both ways while keys, peers, routes and interfaces come and go, amid garbage."""
+    tunnel: Tunnel = make_tunnel(spokes=2)
+    gone: dict[Site, list[PeerDeleted]] = {site: [] for site in tunnel.sites}
+    server, (first, second) = tunnel.server, tunnel.clients
+    floods = [
+        RunningPing(first.namespace, SERVER_IPV4, interval_s=0),
+        RunningPing(server.namespace, second.ipv4, interval_s=0.002),
+        RunningPing(server.namespace, "10.9.0.77", interval_s=0.01),  # nobody's
+        RunningPing(second.namespace, SERVER_IPV6, interval_s=0),
+    ]
+    second.namespace.add_address("lo", "192.168.9.1/32")
+    floods.append(
+        RunningPing(second.namespace, SERVER_IPV4, options=("-I", "192.168.9.1"))
+    )  # not routed to it
+    for number in range(3):
+        garbage(tunnel)
+        iperf3(
+            server.namespace,
+            first.namespace,
+            SERVER_IPV4,
+            udp=True,
+            megabytes=4,
+            reverse=bool(number % 2),
+        )
+        tunnel.pairs[0].install(KeySlot.PRIMARY, number)
+        tunnel.pairs[1].at_server.delete_key(KeySlot.PRIMARY)
+        garbage(tunnel)
+        down = server.device.stats().drops[DropReason.RX_TUN_DOWN]
+        server.namespace.set_up(server.name, up=False)
+        garbage(tunnel)
+        eventually(
+            lambda: server.device.stats().drops[DropReason.RX_TUN_DOWN] > down,  # noqa: B023
+            what="packets for an interface that is down",
+        )
+        server.namespace.set_up(server.name)
+        # Down, the interface forgets its IPv6 address.
+        server.namespace.add_address(server.name, f"{SERVER_IPV6}/64")
+        tunnel.pairs[1].install(KeySlot.PRIMARY, number)
+        peer = tunnel.pairs[1].at_server
+        peer.delete()
+        garbage(tunnel)
+        again = server.device.add_peer(
+            peer.peer_id,
+            server.transport,
+            remote=(tunnel.topology.links[1].right_ipv4, PORT),
+            vpn_ipv4=second.ipv4,
+            vpn_ipv6=second.ipv6,
+        )
+        tunnel.pairs[1] = type(tunnel.pairs[1])(again, tunnel.pairs[1].at_client)
+        tunnel.pairs[1].install(KeySlot.PRIMARY, 7 - number)
+        ping(first.namespace, SERVER_IPV4)
+        ping(second.namespace, SERVER_IPV4)
+    for flood in floods:
+        flood.stop()
+    assert_all_accounted(tunnel, gone)
+    drops = server.device.stats().drops
+    expected = (
+        "TX_NO_PEER TX_NO_KEY RX_RUNT RX_DATA_V1 RX_UNKNOWN_PEER RX_UNKNOWN_KEY RX_DECRYPT "
+        "RX_SOURCE RX_TUN_DOWN"
+    )
+    for name in expected.split():
+        assert drops[DropReason[name]] > 0, f"the run was meant to have {name}"
+    assert server.device.stats().control_packets > 0
+
+
+def garbage(tunnel: Tunnel) -> None:
+    """A hundred datagrams of each kind that nobody wants."""
+    target = (tunnel.topology.link.left_ipv4, PORT)
+    inner = ip(tunnel.client.ipv4, SERVER_IPV4)
+    first = tunnel.pairs[0].at_server.peer_id
+    kinds = [
+        b"\x48",
+        b"\x30" + inner,
+        b"\x48\0\0\x63" + inner,
+        bytes([0x4D, 0, 0, first]) + inner,
+        bytes([0x48, 0, 0, first]) + bytes(8) + inner,
+        bytes([0x4F, 0, 0, first]) + inner,
+        b"\x38" + inner,
+        b"",
+    ]
+    with tunnel.client.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for kind in kinds:
+            for _ in range(100):
+                sock.sendto(kind, target)
+    while tunnel.server.device.control.receive():
+        pass

@@ -1,0 +1,167 @@
+"""Nothing is left behind: descriptors, threads, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import re
+import threading
+from collections import Counter
+from pathlib import Path
+
+from security.forge import opposite_keys
+from system.tunnel import (
+    SERVER_IPV4,
+    SYSTEM,
+    RunningPing,
+    Tunnel,
+    eventually,
+    iperf3,
+    open_tunnel,
+    ping,
+)
+
+import ovpn_dco as dco
+from ovpn_dco import KeySlot, PeerSpec
+
+pytestmark = SYSTEM
+
+PAGE = os.sysconf("SC_PAGESIZE")
+
+
+def resident_bytes() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+def descriptors() -> Counter[str]:
+    """What kinds of descriptors are open, and how many of each."""
+    gc.collect()
+    kinds: Counter[str] = Counter()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            kinds[re.sub(r"\d+", "N", os.readlink(f"/proc/self/fd/{name}"))] += 1
+    return kinds
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def test_devices_come_and_go() -> None:
+    """Opened, used and closed again and again; and a device that never started."""
+
+    def once(start: bool) -> None:
+        with open_tunnel(start=start) as tunnel:
+            if start:
+                ping(tunnel.client.namespace, SERVER_IPV4, count=2)
+
+    for _ in range(3):
+        once(True)
+    once(False)
+    gc.collect()
+    before = descriptors(), threads(), threading.active_count()
+    memory = resident_bytes()
+    for _ in range(15):
+        once(True)
+    once(False)
+    gc.collect()
+    assert (descriptors(), threads(), threading.active_count()) == before
+    assert resident_bytes() - memory < 8 << 20
+
+
+def test_refused_openings_leave_nothing(tunnel: Tunnel) -> None:
+    namespace = tunnel.server.namespace
+
+    def refused() -> None:
+        for options in (
+            {"name": "ovpn1"},
+            {"name": "ovpn7", "addresses": ("10.9.0.7/24", "10.9.0.7/24")},
+            {"name": "ovpn7", "tun_fd": 0},
+            {"name": "x" * 16},
+        ):
+            try:
+                dco.Device.open(mode=dco.Mode.P2P, netns=namespace.fd, **options).close()
+            except dco.DcoError:
+                continue
+
+    refused()
+    before = descriptors(), threads()
+    for _ in range(20):
+        refused()
+    assert (descriptors(), threads()) == before
+    assert not namespace.has_interface("ovpn7")
+
+
+def test_ten_thousand_peers_added_and_deleted_under_traffic(tunnel: Tunnel) -> None:
+    """Each with a key, a route and its events read, while another peer's pings go on."""
+    server, transport = tunnel.server.device, tunnel.server.transport
+    running = RunningPing(tunnel.client.namespace, SERVER_IPV4, interval_s=0.005)
+    key, _ = opposite_keys()
+
+    def round_of(count: int) -> None:
+        specs = [
+            PeerSpec(
+                peer_id=1000 + number,
+                transport=transport,
+                remote=("10.98.0.99", 1 + number),
+                vpn_ipv4=f"10.77.{number // 200}.{1 + number % 200}",
+            )
+            for number in range(count)
+        ]
+        peers = server.add_peers(specs)
+        for number, peer in enumerate(peers):
+            peer.install_key(KeySlot.PRIMARY, key)
+            server.routes.add(f"10.78.{number}.0/24", peer)
+            peer.set(remote=("10.98.0.99", 30_000 + number))
+        server.delete_peers(peers)
+        read = 0
+        while read < count:
+            read += len(server.poll_events(timeout_s=1))
+
+    size, rounds = 200, 50
+    for _ in range(5):
+        round_of(size)
+    memory, before = resident_bytes(), (descriptors(), threads())
+    for _ in range(rounds):
+        round_of(size)
+    assert resident_bytes() - memory < 4 << 20
+    assert (descriptors(), threads()) == before
+    heard = running.stop()
+    assert heard.sent - heard.received <= 1
+    assert len(server.peers) == 1
+    assert len(server.routes) == 0
+    eventually(lambda: server.stats().retired == 0, what="everything released")
+
+
+def test_keys_replaced_under_load(tunnel: Tunnel) -> None:
+    """Two thousand keys pass through the slots of a peer that carries traffic."""
+    running = RunningPing(tunnel.server.namespace, tunnel.client.ipv4, interval_s=0)
+    pair = tunnel.pair
+
+    def roll(count: int) -> None:
+        for number in range(count):
+            pair.install(KeySlot.SECONDARY, 1 + number % 7)
+            for end in (pair.at_client, pair.at_server):
+                end.swap_keys()
+            for end in (pair.at_client, pair.at_server):
+                end.delete_key(KeySlot.SECONDARY)
+
+    roll(100)
+    memory = resident_bytes()
+    roll(1000)
+    assert resident_bytes() - memory < 2 << 20
+    running.stop()
+    ping(tunnel.client.namespace, SERVER_IPV4)
+
+
+def test_bulk_traffic_needs_no_more_memory(tunnel: Tunnel) -> None:
+    def load() -> None:
+        iperf3(tunnel.server.namespace, tunnel.client.namespace, SERVER_IPV4, megabytes=64)
+
+    load()
+    memory = resident_bytes()
+    for _ in range(3):
+        load()
+    assert resident_bytes() - memory < 2 << 20
