@@ -53,11 +53,11 @@ static OSSL_FUNC_cipher_newctx_fn *read_table(struct dco_aead *aead, const OSSL_
                                               bool seal)
 {
     int init = seal ? OSSL_FUNC_CIPHER_ENCRYPT_INIT : OSSL_FUNC_CIPHER_DECRYPT_INIT;
-    OSSL_FUNC_cipher_newctx_fn *new = NULL;
+    OSSL_FUNC_cipher_newctx_fn *make = NULL;
 
     for (; table && table->function_id; table++) {
         if (table->function_id == OSSL_FUNC_CIPHER_NEWCTX)
-            new = OSSL_FUNC_cipher_newctx(table);
+            make = OSSL_FUNC_cipher_newctx(table);
         else if (table->function_id == OSSL_FUNC_CIPHER_FREECTX)
             aead->free = OSSL_FUNC_cipher_freectx(table);
         else if (table->function_id == init)
@@ -69,18 +69,19 @@ static OSSL_FUNC_cipher_newctx_fn *read_table(struct dco_aead *aead, const OSSL_
         else if (table->function_id == OSSL_FUNC_CIPHER_GET_CTX_PARAMS)
             aead->get_params = OSSL_FUNC_cipher_get_ctx_params(table);
     }
-    return aead->free && aead->init && aead->update && aead->final && aead->get_params ? new : NULL;
+    return aead->free && aead->init && aead->update && aead->final && aead->get_params ? make
+                                                                                       : NULL;
 }
 
 static int make_context(struct dco_aead *aead, const char *name, const uint8_t *key,
                         size_t key_size, bool seal)
 {
     const OSSL_PROVIDER *provider = EVP_CIPHER_get0_provider(aead->method);
-    OSSL_FUNC_cipher_newctx_fn *new = read_table(aead, find_table(provider, name), seal);
+    OSSL_FUNC_cipher_newctx_fn *make = read_table(aead, find_table(provider, name), seal);
 
-    if (!new)
+    if (!make)
         return -EOPNOTSUPP;
-    aead->context = new (OSSL_PROVIDER_get0_provider_ctx(provider));
+    aead->context = make(OSSL_PROVIDER_get0_provider_ctx(provider));
     if (!aead->context || aead->init(aead->context, key, key_size, NULL, 0, NULL) != 1)
         return -ENOMEM;
     return 0;

@@ -88,36 +88,37 @@ static void newest_claim_of_an_address(void)
 {
     struct dco_address shared = address4(1, 1194), other = address4(2, 1194);
     struct dco_peer_table *table = malloc(sizeof *table);
-    struct dco_peer *old, *new;
+    struct dco_peer *old, *young;
     uint32_t id = 0;
 
     CHECK(table && !dco_peer_table_init(table, &rcu, 64));
     old = dco_peer_new(7, 1);
-    new = dco_peer_new(0xFFFFFE, 2);
-    CHECK(!dco_peer_table_reserve(table, old->id) && !dco_peer_table_reserve(table, new->id));
+    young = dco_peer_new(0xFFFFFE, 2);
+    CHECK(!dco_peer_table_reserve(table, old->id) && !dco_peer_table_reserve(table, young->id));
     dco_peer_table_add(table, old);
     CHECK(!dco_peer_table_move(table, old, 3, &shared));
-    dco_peer_table_add(table, new);
-    CHECK(!dco_peer_table_move(table, new, 3, &shared));
+    dco_peer_table_add(table, young);
+    CHECK(!dco_peer_table_move(table, young, 3, &shared));
 
-    CHECK(dco_peer_table_by_id(table, 7) == old && dco_peer_table_by_id(table, 0xFFFFFE) == new);
+    CHECK(dco_peer_table_by_id(table, 7) == old);
+    CHECK(dco_peer_table_by_id(table, 0xFFFFFE) == young);
     CHECK(dco_peer_table_next(table, &id) == old && id == 7);
     id++;
-    CHECK(dco_peer_table_next(table, &id) == new && id == 0xFFFFFE);
+    CHECK(dco_peer_table_next(table, &id) == young && id == 0xFFFFFE);
     id++;
     CHECK(!dco_peer_table_next(table, &id));
 
-    CHECK(dco_peer_table_by_address(table, 3, &shared) == new);
+    CHECK(dco_peer_table_by_address(table, 3, &shared) == young);
     CHECK(!dco_peer_table_by_address(table, 4, &shared));
-    CHECK(!dco_peer_table_move(table, new, 3, &other));
+    CHECK(!dco_peer_table_move(table, young, 3, &other));
     CHECK(dco_peer_table_by_address(table, 3, &shared) == old);
-    CHECK(dco_peer_table_by_address(table, 3, &other) == new);
+    CHECK(dco_peer_table_by_address(table, 3, &other) == young);
     dco_peer_table_remove(table, old);
     CHECK(!dco_peer_table_by_address(table, 3, &shared) && !dco_peer_table_by_id(table, 7));
-    dco_peer_table_remove(table, new);
+    dco_peer_table_remove(table, young);
     CHECK(table->count == 0 && !table->first && !table->last);
     dco_peer_free(old);
-    dco_peer_free(new);
+    dco_peer_free(young);
     dco_peer_table_destroy(table);
     free(table);
 }
