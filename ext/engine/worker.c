@@ -19,6 +19,8 @@ enum { SOURCE_TUN = 0x10000, SOURCE_STOP, SOURCE_KICK, SOURCE_TIMER };
 #define EVENTS_AT_ONCE 16
 /* Batches from one source before the others (and the stop) get a look. */
 #define BATCHES_AT_ONCE 8
+/* How long the TUN is silent before the transmit thread gives it back, ms. */
+#define SILENCE_MS 2
 
 static int watch(int epoll, int fd, uint32_t source, uint32_t events)
 {
@@ -124,16 +126,36 @@ static void set_timer(struct dco_worker *worker, uint64_t when_ns)
 }
 
 /* A TUN whose interface is gone reports an error for ever, a packet socket whose other end has
- * closed a hang-up: tell it once and stop listening. */
-static void stop_listening(struct dco_engine *engine, uint32_t epoll_events)
+ * closed a hang-up, to both threads: told once. */
+static void stop_listening(struct dco_engine *engine, int epoll, uint32_t epoll_events)
 {
     struct dco_event_record news = {
         .kind = DCO_EVENT_INTERFACE_GONE,
         .error = epoll_events & EPOLLERR ? EBADFD : EPIPE,
     };
 
-    epoll_ctl(engine->worker.transmit_epoll, EPOLL_CTL_DEL, engine->tun.fd, NULL);
-    dco_events_post(&engine->events, &engine->interface_gone, &news);
+    epoll_ctl(epoll, EPOLL_CTL_DEL, engine->tun.fd, NULL);
+    if (!atomic_exchange(&engine->worker.tun_gone, true))
+        dco_events_post(&engine->events, &engine->interface_gone, &news);
+}
+
+static void listen_to_tun(struct dco_engine *engine, int epoll, bool on)
+{
+    struct epoll_event event = {.events = on ? EPOLLIN : 0, .data.u32 = SOURCE_TUN};
+
+    epoll_ctl(epoll, EPOLL_CTL_MOD, engine->tun.fd, &event); /* fails only when it is gone */
+}
+
+/* `sealing` held. */
+static void hand_tun(struct dco_engine *engine, bool to_transmit_thread)
+{
+    struct dco_worker *worker = &engine->worker;
+
+    atomic_store(&worker->handed, to_transmit_thread);
+    listen_to_tun(engine, to_transmit_thread ? worker->receive_epoll : worker->transmit_epoll,
+                  false);
+    listen_to_tun(engine, to_transmit_thread ? worker->transmit_epoll : worker->receive_epoll,
+                  true);
 }
 
 static void transmit_ready(struct dco_engine *engine, const struct epoll_event *event)
@@ -145,7 +167,7 @@ static void transmit_ready(struct dco_engine *engine, const struct epoll_event *
         for (int i = 0; i < BATCHES_AT_ONCE && dco_transmit_batch(worker->transmit); i++)
             dco_rcu_quiesce(&engine->rcu, worker->transmit_reader);
         if (event->events & (EPOLLERR | EPOLLHUP))
-            stop_listening(engine, event->events);
+            stop_listening(engine, worker->transmit_epoll, event->events);
         break;
     case SOURCE_KICK:
         quiet_bell(worker->kick_fd);
@@ -166,8 +188,12 @@ static void *transmit_main(void *argument)
     struct epoll_event events[EVENTS_AT_ONCE];
 
     while (!atomic_load_explicit(&worker->stopping, memory_order_relaxed)) {
-        int ready = epoll_wait(worker->transmit_epoll, events, EVENTS_AT_ONCE, -1);
+        bool handed = atomic_load_explicit(&worker->handed, memory_order_relaxed);
+        int ready = epoll_wait(worker->transmit_epoll, events, EVENTS_AT_ONCE,
+                               handed ? SILENCE_MS : -1);
         pthread_mutex_lock(&worker->sealing);
+        if (!ready && handed)
+            hand_tun(engine, false);
         dco_counter_add(&worker->transmit->stats.wakeups, 1);
         dco_rcu_online(&engine->rcu, worker->transmit_reader);
         for (int i = 0; i < ready; i++)
@@ -180,24 +206,43 @@ static void *transmit_main(void *argument)
 
 /* --- the thread from UDP to TUN --- */
 
-/* What was just delivered may already have its answer in the TUN (an echo reply, a TCP segment
- * after an acknowledgement). To send it from here spares the wake-up of a sleeping thread, which
- * costs more than the packet. A busy transmit thread is left alone. */
-static void answer_at_once(struct dco_engine *engine)
+/* The receive thread's turn at the TUN, while it is the one who has it. */
+static void transmit_turn(struct dco_engine *engine)
 {
     struct dco_worker *worker = &engine->worker;
 
-    if (pthread_mutex_trylock(&worker->sealing))
+    if (atomic_load_explicit(&worker->handed, memory_order_relaxed))
         return;
-    dco_transmit_batch(worker->transmit);
+    pthread_mutex_lock(&worker->sealing);
+    if (dco_transmit_batch(worker->transmit))
+        hand_tun(engine, true);
     pthread_mutex_unlock(&worker->sealing);
+}
+
+/* One batch at a time while the TUN waits for this thread, too. No quiescence in between: the
+ * transport must stay. */
+static void receive_turn(struct dco_engine *engine, struct dco_transport *transport)
+{
+    struct dco_worker *worker = &engine->worker;
+
+    for (int i = 0; i < BATCHES_AT_ONCE; i++) {
+        bool more = dco_receive_batch(worker->receive, transport);
+        transmit_turn(engine);
+        if (!more)
+            break;
+    }
 }
 
 static void receive_ready(struct dco_engine *engine, const struct epoll_event *event)
 {
-    struct dco_worker *worker = &engine->worker;
     struct dco_transport *transport;
 
+    if (event->data.u32 == SOURCE_TUN) {
+        transmit_turn(engine);
+        if (event->events & (EPOLLERR | EPOLLHUP))
+            stop_listening(engine, engine->worker.receive_epoll, event->events);
+        return;
+    }
     if (event->data.u32 >= (uint32_t)DCO_TRANSPORTS_MAX)
         return;
     transport = atomic_load_explicit(&engine->transport[event->data.u32], memory_order_acquire);
@@ -205,12 +250,8 @@ static void receive_ready(struct dco_engine *engine, const struct epoll_event *e
         return;
     if (event->events & EPOLLERR)
         dco_transport_drain_errors(engine, transport);
-    /* No quiescence in between: the transport must stay. */
     if (event->events & EPOLLIN)
-        for (int i = 0; i < BATCHES_AT_ONCE && dco_receive_batch(worker->receive, transport); i++)
-            continue;
-    if (event->events & EPOLLIN)
-        answer_at_once(engine);
+        receive_turn(engine, transport);
     if (event->events & (EPOLLHUP | EPOLLRDHUP))
         dco_transport_fail(engine, transport, EPIPE);
 }
@@ -251,8 +292,10 @@ static int start_thread(pthread_t *thread, const char *name, void *(*main)(void 
 
 int dco_worker_start(struct dco_worker *worker, struct dco_engine *engine)
 {
-    int error = watch(worker->transmit_epoll, engine->tun.fd, SOURCE_TUN, EPOLLIN);
+    int error = watch(worker->transmit_epoll, engine->tun.fd, SOURCE_TUN, 0);
 
+    if (!error)
+        error = watch(worker->receive_epoll, engine->tun.fd, SOURCE_TUN, EPOLLIN);
     if (!error)
         error = start_thread(&worker->transmit_thread, "dco-transmit", transmit_main, engine);
     if (error)

@@ -1,5 +1,10 @@
 /* A worker is two threads: TUN to UDP, which seals and keeps the timers, and UDP to TUN, which
- * opens. They never touch Python, never block but in epoll_wait, and share nothing per packet. */
+ * opens. They never touch Python, block in epoll_wait, and share nothing per packet.
+ *
+ * While there is little to seal, the receive thread does that too: an echo reply, or what an
+ * acknowledgement lets go, is in the TUN before the write of its cause returns, and to wake another
+ * thread costs more than the packet. When a batch fills up, the TUN is handed to the transmit
+ * thread, which gives it back after a moment of silence. */
 #ifndef DCO_ENGINE_WORKER_H
 #define DCO_ENGINE_WORKER_H
 
@@ -17,8 +22,9 @@ struct dco_receive;
 struct dco_worker {
     pthread_t transmit_thread, receive_thread;
     bool transmit_started, receive_started;
-    /* Held by whoever seals: the transmit thread, or for a moment the receive thread. */
-    pthread_mutex_t sealing;
+    pthread_mutex_t sealing; /* held by whoever seals, for a batch */
+    atomic_bool handed;      /* the TUN is the transmit thread's; changed under `sealing` */
+    atomic_bool tun_gone;    /* and nobody listens to it any more */
     atomic_bool stopping;
     int stop_fd;  /* eventfd, in both epoll sets: readable from the stop on */
     int kick_fd;  /* eventfd: the timers have new work */
