@@ -239,6 +239,7 @@ static struct dco_gro_item *item_new(struct dco_gro *gro, const struct packet *p
     item->total = item->bytes = packet->size;
     item->protocol = 0;
     item->open = item->verified = item->pushed = item->patched = false;
+    memset(item->vnet_pad, 0, sizeof item->vnet_pad);
     item->part[0] = packet->data;
     item->part_size[0] = (uint16_t)packet->size;
     return item;

@@ -34,6 +34,7 @@ struct dco_gro_item {
     bool patched;           /* header of the first packet has been rewritten */
     uint8_t saved[8];       /* what dco_gro_finish overwrote in the header: for dco_gro_undo */
     struct dco_vnet vnet;   /* offload header, from dco_gro_finish */
+    uint8_t vnet_pad[6];    /* zeroes behind it: a TUN may be set to headers of up to 16 bytes */
     uint16_t part_size[DCO_GRO_SEGMENTS]; /* lengths of the packets, headers included */
     uint8_t *part[DCO_GRO_SEGMENTS];      /* the packets, IP header first */
 };
