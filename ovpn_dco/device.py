@@ -65,7 +65,8 @@ class Device:
         self._name = name
         self.control = ControlPort(backend, self._peers.transports)
         self.routes = Routes(self._peers)
-        _open_devices.add(self)
+        with _registry:
+            _devices.add(self)
 
     # Lifecycle
 
@@ -174,7 +175,6 @@ class Device:
             namespace, self._namespace = self._namespace, -1
         if namespace >= 0:
             os.close(namespace)
-        _open_devices.discard(self)
 
     def _forget(self) -> None:
         self._backend.forget()
@@ -305,8 +305,8 @@ class Device:
             "send_buffer": _buffer_size("send_buffer", send_buffer),
             "receive_buffer": _buffer_size("receive_buffer", receive_buffer),
         }
-        with _attaching:
-            if any(device._is_attached(cookie) for device in list(_open_devices)):
+        with _registry:
+            if any(device._is_attached(cookie) for device in list(_devices)):
                 raise refuse(errno.EBUSY, "sock", "is attached to a device already")
             number = self._backend.attach_udp(fd, df=bool(df), **sizes)
             transport = Transport(self._backend, number, cookie, self._transport_closed)
@@ -450,16 +450,16 @@ def _buffer_size(attribute: str, value: int | None) -> int:
 # In a forked child only the thread that forked goes on: the engine's are gone, and what they held
 # locked stays locked. So the child only closes what it inherited and cleanses the keys.
 
-_open_devices: weakref.WeakSet[Device] = weakref.WeakSet()
-_attaching = threading.Lock()
+_devices: weakref.WeakSet[Device] = weakref.WeakSet()
+_registry = threading.RLock()  # of _devices, and of attaching a socket to only one of them
 
 
 def _forget_all() -> None:
-    global _attaching
-    _attaching = threading.Lock()
-    for device in list(_open_devices):
+    global _registry
+    _registry = threading.RLock()
+    for device in list(_devices):
         device._forget()
-    _open_devices.clear()
+    _devices.clear()
 
 
 os.register_at_fork(after_in_child=_forget_all)
