@@ -52,7 +52,10 @@ class Outputs:
 
     def write(self, result: report.Report) -> None:
         """Show the tables and write the files. Raises BenchError for a missed target."""
-        report.show(result, Console())
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=100)
+        report.show(result, console)
         if self.json:
             report.write_json(result, self.json)
         if self.markdown:

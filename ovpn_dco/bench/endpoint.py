@@ -17,7 +17,6 @@ import ovpn_dco as dco
 
 
 def _open(settings: dict[str, Any]) -> tuple[dco.Device, dco.Peer]:
-    offloads = settings["offloads"]
     device = dco.Device.open(
         "ovpnbench",
         backend="userspace",
@@ -25,7 +24,7 @@ def _open(settings: dict[str, Any]) -> tuple[dco.Device, dco.Peer]:
         mtu=settings["mtu"],
         addresses=tuple(settings["addresses"]),
         up=True,
-        offloads=None if offloads is None else _offloads(offloads),
+        offloads=settings["offloads"],
     )
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(tuple(settings["local"]))
@@ -51,13 +50,6 @@ def _open(settings: dict[str, Any]) -> tuple[dco.Device, dco.Peer]:
     if settings["keepalive_s"]:
         peer.set_keepalive(interval_s=settings["keepalive_s"], timeout_s=60)
     return device, peer
-
-
-def _offloads(names: list[str]) -> dco.Offload:
-    wanted = dco.Offload.NONE
-    for name in names:
-        wanted |= dco.Offload[name.upper()]
-    return wanted
 
 
 def _direction(material: list[str], cipher: dco.Cipher) -> dco.KeyDirection:

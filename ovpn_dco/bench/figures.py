@@ -25,25 +25,25 @@ METRICS = {
     metric.name: metric
     for metric in (
         Metric("tcp", "one TCP stream", "Gb/s"),
-        Metric("cpu", "CPU of both endpoints", "s/GB", more_is_better=False),
+        Metric("cpu", "CPU of both ends", "s/GB", more_is_better=False),
         *(
             Metric(
                 f"tcp{streams}-{way}-ipv{family}",
-                f"TCP, {streams} stream{'s' * (streams > 1)}, {way}load, IPv{family}",
+                f"TCP x{streams}, {way}load, IPv{family}",
                 "Gb/s",
             )
             for family in (4, 6)
             for streams in (1, 4)
             for way in ("up", "down")
         ),
-        Metric("udp64", "UDP 64 B, loss under 0.5 %", "kpps"),
+        Metric("udp64", "UDP 64 B, < 0.5 % loss", "kpps"),
         Metric("udp64-overload", "UDP 64 B, overload", "kpps"),
-        Metric("udp1300", "UDP 1300 B, loss under 0.5 %", "kpps"),
+        Metric("udp1300", "UDP 1300 B, < 0.5 % loss", "kpps"),
         Metric("udp1300-overload", "UDP 1300 B, overload", "kpps"),
-        Metric("rtt", "round trip, idle, median", "us", more_is_better=False),
-        Metric("rtt-load", "round trip, under load, median", "us", more_is_better=False),
-        Metric("wakeups", "wake-ups, idle, no keepalive", "1/s", more_is_better=False),
-        Metric("wakeups-keepalive", "wake-ups, keepalive of 1 s", "1/s", more_is_better=False),
+        Metric("rtt", "round trip, idle", "us", more_is_better=False),
+        Metric("rtt-load", "round trip, under load", "us", more_is_better=False),
+        Metric("wakeups", "wake-ups when idle", "1/s", more_is_better=False),
+        Metric("wakeups-keepalive", "with keepalive of 1 s", "1/s", more_is_better=False),
     )
 }
 

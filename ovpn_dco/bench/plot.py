@@ -53,7 +53,9 @@ def _draw_metric(axes: Any, report: Report, course: str, metric: str, subjects: 
     ]
     names = [subject for subject, _ in spreads]
     colors = ["tab:blue" if subject == "ours" else "tab:gray" for subject in names]
-    axes.bar(names, heights, yerr=whiskers, color=colors, capsize=4)
+    several = any(spread.count > 1 for _, spread in spreads)
+    axes.bar(names, heights, yerr=whiskers if several else None, color=colors, capsize=4)
+    axes.margins(x=0.6 / len(names))
     axes.set_title(f"{course}: {METRICS[metric].title}", fontsize=9)
     axes.set_ylabel(METRICS[metric].unit)
     axes.tick_params(axis="x", labelsize=7)

@@ -6,9 +6,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.table import Table
 
 from ovpn_dco.bench.figures import METRICS, Samples
+from ovpn_dco.bench.subjects import COURSES
 from ovpn_dco.bench.targets import Verdict, judge
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from ovpn_dco.bench.scenarios import CryptoCost
 
+INDENT = "  "
 _MARKS = {True: "reached", False: "MISSED", None: "not judged"}
 
 
@@ -51,7 +54,7 @@ class Report:
 class Grid:
     """A table before it is drawn; the first column is text, the others are figures.
 
-    A cell may have two lines.
+    A row with nothing but text is the heading of those that follow.
     """
 
     title: str
@@ -73,7 +76,7 @@ def grids(report: Report) -> list[Grid]:
     verdicts = report.verdicts()
     if verdicts:
         rows = tuple((v.what, v.wanted, v.measured, v.worst, _MARKS[v.reached]) for v in verdicts)
-        columns = ("target", "wanted", "ratio of medians", "worst pair", "")
+        columns = ("ours against theirs", "wanted", "medians", "worst pair", "")
         tables.append(Grid("Targets", columns, rows))
     return tables
 
@@ -89,26 +92,29 @@ def _crypto_grid(report: Report) -> Grid:
         )
         for cost in report.crypto
     )
-    columns = ("one core", "EVP alone, ns", "ours, ns", "difference, ns", "ours, Gb/s")
+    columns = ("one core", "EVP, ns", "ours, ns", "extra, ns", "Gb/s")
     return Grid("Seal and open, per packet", columns, rows)
 
 
 def _course_grid(report: Report, course: str) -> Grid:
-    outline = report.samples.outline()[course]
-    subjects = list(dict.fromkeys(s for names in outline.values() for s in names))
-    rows = []
+    """One group of rows for each metric: its name, then who came to what."""
+    samples, outline = report.samples, report.samples.outline()[course]
+    rows: list[tuple[str, ...]] = []
     for name in sorted(outline, key=list(METRICS).index):
         metric = METRICS[name]
-        cells = [f"{metric.title}, {metric.unit}"]
-        for subject in subjects:
-            spread = report.samples.spread(course, subject, name)
-            cell = "" if spread is None else number(spread.median)
-            if spread is not None and spread.count > 1:
-                cell += f"\n({number(spread.low)} to {number(spread.high)})"
-            cells.append(cell)
-        rows.append(tuple(cells))
-    title = f"{course}: median (min to max)"
-    return Grid(title, ("", *subjects), tuple(rows))
+        rows.append((f"{metric.title}, {metric.unit}", "", "", "", "", ""))
+        for subject in outline[name]:
+            spread = samples.spread(course, subject, name)
+            assert spread is not None
+            cells = [number(value) for value in (spread.median, spread.low, spread.high)]
+            ratio = None if subject == "ours" else samples.ratio(course, name, "ours", subject)
+            cells += ["", ""]
+            if ratio is not None:
+                worst = ratio.worst(more_is_better=metric.more_is_better)
+                cells[3:] = [f"{number(ratio.of_medians)}x", f"{number(worst)}x"]
+            rows.append((f"{INDENT}{subject}", *cells))
+    columns = ("", "median", "min", "max", "ours to it", "worst pair")
+    return Grid(f"{course}: {COURSES[course].title}", columns, tuple(rows))
 
 
 def show(report: Report, console: Console) -> None:
@@ -120,13 +126,12 @@ def show(report: Report, console: Console) -> None:
     for subject, reason in report.absent.items():
         console.print(f"{subject}: did not take part: {reason}")
     for grid in grids(report):
-        table = Table(title=grid.title, title_justify="left")
+        table = Table(title=grid.title, title_justify="left", box=box.SIMPLE_HEAD)
         for index, column in enumerate(grid.columns):
-            table.add_column(column, justify="right" if index else "left", no_wrap=not index)
+            table.add_column(column, justify="right" if index else "left")
         for row in grid.rows:
-            missed = row[-1] == _MARKS[False]
-            table.add_row(*row, style="red" if missed else None)
-        console.print()
+            style = "bold" if not any(row[1:]) else "red" if row[-1] == _MARKS[False] else None
+            table.add_row(*row, style=style)
         console.print(table)
 
 
@@ -141,7 +146,9 @@ def markdown(report: Report) -> str:
         lines += ["", f"### {grid.title}", ""]
         lines.append("| " + " | ".join(grid.columns) + " |")
         lines.append("|---|" + "---:|" * (len(grid.columns) - 1))
-        lines += ["| " + " | ".join(row).replace("\n", " ") + " |" for row in grid.rows]
+        for row in grid.rows:
+            first = row[0].strip() if any(row[1:]) else f"**{row[0]}**"
+            lines.append("| " + " | ".join((first, *row[1:])) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -66,14 +66,14 @@ def judge(
     for metric, bound in IDLE_TARGETS:
         spread = samples.spread("veth", "ours", metric)
         if spread:
-            title, measured = METRICS[metric].title, f"{spread.median:.2f}"
+            title, measured = f"veth: {METRICS[metric].title}", f"{spread.median:.2f}"
             reached = spread.median <= bound
             verdicts.append(Verdict(title, f"<= {bound:g} /s", measured, "", reached))
     if costs:
         extras = [cost.extra_ns for cost in costs]
         verdicts.append(
             Verdict(
-                "seal and open above bare EVP, every size",
+                "seal, open: above EVP, every size",
                 f"<= {CRYPTO_EXTRA_NS:g} ns",
                 f"{sorted(extras)[len(extras) // 2]:.0f} ns",
                 f"{max(extras):.0f} ns",
@@ -88,7 +88,7 @@ def _judge_ratio(target: Target, samples: Samples, caveats: Mapping[str, str]) -
     if ratio is None:
         return None
     metric = METRICS[target.metric]
-    what = f"{target.course}: {metric.title}, against {target.rival}"
+    what = f"{target.course}: {metric.title}, {target.rival}"
     reached: bool | None
     if target.rival in caveats:
         what += f" ({caveats[target.rival]})"

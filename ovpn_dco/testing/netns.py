@@ -27,6 +27,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -393,6 +394,10 @@ def _on_thread(function: Callable[[], int]) -> int:
     thread = threading.Thread(target=body, name="netns")
     thread.start()
     thread.join()
+    # Python lets go of a thread a moment before the kernel does, and a user namespace can be made
+    # only by a process with one thread.
+    while os.path.exists(f"/proc/self/task/{thread.native_id}"):
+        time.sleep(0.0005)
     if failures:
         raise failures[0]
     return results[0]

@@ -100,7 +100,7 @@ class Ours:
             "local": [link.right_ipv4, _PORT],
             "remote": [link.left_ipv4, _PORT],
             "addresses": [f"{tunnel.client_ipv4}/24", f"{tunnel.client_ipv6}/64"],
-            "vpn": [tunnel.server_ipv4, tunnel.server_ipv6],
+            "vpn": [None, None],
             "encrypt": material[1],
             "decrypt": material[0],
         }

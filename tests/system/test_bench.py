@@ -1,0 +1,118 @@
+"""The bench itself: each command runs on real traffic, in seconds, and leaves figures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import needs_root, needs_tool
+
+QUICK = ["--short", "--rounds", "1", "--seconds", "0.3", "--udp-seconds", "0.05"]
+
+
+def bench(*arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, sys.executable, "-m", "ovpn_dco.bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=110)
+
+
+def report_of(path: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> dict[str, Any]:
+    done = bench(*arguments, "--json", str(path), prefix=prefix)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(path.read_text())
+    return report
+
+
+def test_crypto(tmp_path: Path) -> None:
+    report = report_of(tmp_path / "report.json", "crypto", "--batches", "3")
+    assert len(report["crypto"]) == 18
+    assert all(cost["raw_ns"] > 0 and cost["core_ns"] > 0 for cost in report["crypto"])
+
+
+def test_markdown_and_help(tmp_path: Path) -> None:
+    done = bench("crypto", "--batches", "1", "--markdown", str(tmp_path / "tables.md"))
+    assert done.returncode == 0, done.stderr
+    assert "AES-256-GCM seal 1400 B" in (tmp_path / "tables.md").read_text()
+    assert "compare" in bench("--help").stdout
+
+
+@needs_root
+@needs_tool("iperf3", "ping")
+@pytest.mark.system
+@pytest.mark.slow
+@pytest.mark.parametrize("course", ["veth", "bare"])
+def test_tunnel(tmp_path: Path, course: str) -> None:
+    report = report_of(tmp_path / "report.json", "tunnel", "--course", course, *QUICK)
+    figures = {(s["subject"], s["metric"]): s["value"] for s in report["samples"]}
+    metrics = {metric for _, metric in figures}
+    assert {"tcp1-up-ipv4", "tcp4-down-ipv6", "udp64", "udp1300", "rtt", "rtt-load"} <= metrics
+    for metric in metrics:
+        assert figures["ours", metric] > 0
+        assert figures["raw", metric] > 0
+    assert all(endpoint["vpn_rx_packets"] > 0 for endpoint in report["endpoints"])
+
+
+@needs_root
+@needs_tool("iperf3", "ping", "openvpn", "openssl")
+@pytest.mark.system
+@pytest.mark.slow
+def test_compare(tmp_path: Path) -> None:
+    subjects = ["--subject", "ours", "--subject", "openvpn", "--subject", "raw"]
+    report = report_of(tmp_path / "report.json", "compare", "--course", "veth", *subjects, *QUICK)
+    figures = {(s["subject"], s["metric"]): s["value"] for s in report["samples"]}
+    for metric in ("tcp", "cpu", "udp64", "udp64-overload", "rtt"):
+        assert figures["ours", metric] > 0
+        assert figures["openvpn", metric] > 0
+    assert figures["raw", "tcp"] > figures["ours", "tcp"]
+    assert {verdict["reached"] for verdict in report["verdicts"]} <= {True, False}
+
+
+@needs_root
+@needs_tool("iperf3", "ping", "openssl", "wireguard-go", "unshare")
+@pytest.mark.system
+def test_compare_with_wireguard_go(tmp_path: Path) -> None:
+    arguments = ["compare", "--course", "bare", "--subject", "wireguard-go", *QUICK]
+    report = report_of(tmp_path / "report.json", *arguments)
+    assert {s["metric"] for s in report["samples"]} >= {"tcp", "cpu", "udp64", "rtt"}
+    assert report["versions"]["wireguard-go"].startswith("wireguard-go ")
+
+
+@needs_root
+@needs_tool("iperf3", "ping", "setpriv")
+@pytest.mark.system
+def test_without_privilege_it_makes_a_user_namespace(tmp_path: Path) -> None:
+    """Uid 0 with no capability stands for any user: files stay readable, rights are gone."""
+    prefix = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+    arguments = ["compare", "--course", "bare", "--subject", "ours", *QUICK]
+    report = report_of(tmp_path / "report.json", *arguments, prefix=prefix)
+    assert {s["metric"] for s in report["samples"]} >= {"tcp", "cpu", "udp64", "rtt"}
+
+
+@needs_root
+@needs_tool("unshare")
+@pytest.mark.system
+def test_where_it_cannot_run_it_says_why() -> None:
+    hide = 'mount -t tmpfs none /dev/net && exec "$@"'
+    prefix = ("unshare", "-m", "sh", "-c", hide, "sh")
+    done = bench("compare", "--short", prefix=prefix)
+    assert done.returncode == 1
+    assert "cannot run here: /dev/net/tun: No such file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--check", "crypto"], "after crypto"),
+        (["tunnel", "--offloads", "udp_gso,warp"], "warp: not one of"),
+        (["tunnel", "--cipher", "ROT13"], "ROT13: not one of"),
+        (["compare", "--course", "moon"], "moon"),
+    ],
+)
+def test_wrong_options_are_named(arguments: list[str], message: str) -> None:
+    done = bench(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
