@@ -147,6 +147,20 @@ def test_undefined_id_means_the_address(lab: Lab, alice: LabPeer) -> None:
     outcome.assert_dropped(DropReason.RX_UNKNOWN_PEER)
 
 
+def test_p2p_takes_its_peers_id_only() -> None:
+    """And the undefined one, from the peer's own address."""
+    with Lab(dco.Mode.P2P) as lab:
+        peer = lab.add_peer(7)
+        inner = packet_from(peer)
+        for peer_id in (0, 6, 8, 0xFFFFFE):
+            outcome = lab.deliver(peer.forge.seal(inner, peer_id=peer_id), sock=peer.socket)
+            outcome.assert_dropped(DropReason.RX_UNKNOWN_PEER)
+        undefined = peer.forge.seal(inner, peer_id=UNDEFINED)
+        lab.deliver(undefined, sock=lab.udp()).assert_dropped(DropReason.RX_UNKNOWN_PEER)
+        assert lab.deliver(undefined, sock=peer.socket).inner == [inner]
+        assert_still_works(lab, peer)
+
+
 def test_wrong_key_id(lab: Lab, alice: LabPeer) -> None:
     """Sealed with the right key, under each of the seven ids that it does not have."""
     for key_id in range(1, 8):

@@ -28,9 +28,11 @@ from ovpn_dco import DeleteReason, DropReason, InterfaceGone, PeerDeleted, Trans
 pytestmark = SYSTEM
 
 
-def test_dead_peer_beside_a_live_one(make_tunnel) -> None:
+@pytest.mark.parametrize("batch", [True, False], ids=["batched", "single"])
+def test_dead_peer_beside_a_live_one(make_tunnel, batch: bool) -> None:
     """Each datagram to the dead one comes back as ICMP error; the live one loses nothing."""
-    tunnel: Tunnel = make_tunnel(spokes=2)
+    offloads = dco.Offload.ALL if batch else dco.Offload.ALL & ~dco.Offload.UDP_BATCH
+    tunnel: Tunnel = make_tunnel(spokes=2, offloads=offloads)
     server, (dead, live) = tunnel.server, tunnel.pairs
     tunnel.clients[0].close()
     flood = RunningPing(server.namespace, tunnel.clients[0].ipv4, interval_s=0.002)
