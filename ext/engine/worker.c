@@ -189,8 +189,8 @@ static void *transmit_main(void *argument)
 
     while (!atomic_load_explicit(&worker->stopping, memory_order_relaxed)) {
         bool handed = atomic_load_explicit(&worker->handed, memory_order_relaxed);
-        int ready = epoll_wait(worker->transmit_epoll, events, EVENTS_AT_ONCE,
-                               handed ? SILENCE_MS : -1);
+        int ready =
+            epoll_wait(worker->transmit_epoll, events, EVENTS_AT_ONCE, handed ? SILENCE_MS : -1);
         pthread_mutex_lock(&worker->sealing);
         if (!ready && handed)
             hand_tun(engine, false);
