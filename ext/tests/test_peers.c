@@ -157,7 +157,7 @@ static void keys_by_slot_and_id(void)
         .encrypt_key_size = 32,
         .decrypt_key_size = 32,
     };
-    struct dco_keyslots slots = {0};
+    static struct dco_keyslots slots;
     struct dco_key *first, *second;
 
     CHECK(!dco_key_new(&config, NULL, &first));
