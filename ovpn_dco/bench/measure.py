@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -56,7 +57,8 @@ class IperfRun:
         )
         _wait_for_listener(self._server.pid, ":" in server_address)
         arguments = ["--client", server_address, "--json", "--congestion", "cubic"]
-        arguments += ["--time", f"{seconds:g}", "--parallel", str(streams), "--interval", "0"]
+        whole = math.ceil(seconds)  # iperf3 reads an integer, and 0 is for ever
+        arguments += ["--time", str(whole), "--parallel", str(streams), "--interval", "0"]
         self._client = client.popen(
             ["iperf3", *arguments, *(["--reverse"] if reverse else [])],
             stdout=subprocess.PIPE,

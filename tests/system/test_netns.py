@@ -6,9 +6,11 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support import needs_root, needs_tool
+from system.nobody import nobody_prefix
 
 from ovpn_dco.testing import Namespace, Topology, ethtool
 from ovpn_dco.testing.netns import CommandFailed
@@ -101,8 +103,8 @@ def test_addresses_mtu_and_routes() -> None:
         assert not t.left.has_interface("nothing0")
 
 
-@needs_tool("setpriv", "ping")
-def test_without_privilege_in_a_user_namespace() -> None:
+@needs_tool("setpriv", "unshare", "ping")
+def test_without_privilege_in_a_user_namespace(tmp_path: Path) -> None:
     program = (
         "from ovpn_dco.testing import Topology, become_namespace_root, namespaces_available\n"
         "assert namespaces_available() is not None\n"
@@ -111,7 +113,6 @@ def test_without_privilege_in_a_user_namespace() -> None:
         "with Topology(bare=True) as t:\n"
         "    t.left.run(['ping', '-c1', '-W1', t.link.right_ipv6])\n"
     )
-    prefix = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
-    command = [*prefix, sys.executable, "-c", program]
+    command = [*nobody_prefix(tmp_path), sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
