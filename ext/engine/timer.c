@@ -2,6 +2,9 @@
 #include "engine/timer.h"
 
 #define SECOND UINT64_C(1000000000)
+/* A ping may be this early: due a moment after a whole second it would otherwise wait for the next,
+ * and an interval of one second would last two. */
+#define EARLY UINT64_C(100000000)
 /* When the lock was taken by an API call: look again soon. */
 #define RETRY UINT64_C(10000000)
 
@@ -52,12 +55,12 @@ static uint64_t check_ping(struct dco_transmit *transmit, struct dco_peer *peer)
 
     if (!interval)
         return UINT64_MAX;
-    if (transmit->now_ns >= since + interval * SECOND) {
+    if (transmit->now_ns + EARLY >= since + interval * SECOND) {
         if (dco_transmit_seal(transmit, peer, dco_wire_keepalive, DCO_KEEPALIVE_SIZE))
             dco_counter_add(&peer->keepalive_tx, 1);
         since = transmit->now_ns; /* one that could not be sent is not tried faster */
     }
-    return whole_second(since + interval * SECOND);
+    return whole_second(since + interval * SECOND - EARLY);
 }
 
 static uint64_t check_float(struct dco_transmit *transmit, struct dco_peer *peer)

@@ -48,7 +48,8 @@ class Ours:
     ) -> None:
         """`offloads` limits what may be used, by the names of the API; None: whatever works.
 
-        `keepalive_s` sends keepalives that often, with a timeout of a minute; 0: none.
+        `keepalive_s`: the client sends keepalives that often and the server receives them, so that
+        each end has one cause to wake up; 0: none.
         """
         self.title = "ovpn_dco"
         self._cipher = cipher
@@ -86,6 +87,7 @@ class Ours:
         }
         server = {
             **common,
+            "keepalive_s": 0,
             "mode": "MULTIPEER",
             "local": [link.left_ipv4, _PORT],
             "remote": [link.right_ipv4, _PORT],
