@@ -40,6 +40,9 @@
 /* Sealed packets waiting for one flush. Four full trains: small enough to stay in L2. */
 #define DCO_SEND_ARENA (256u * 1024u)
 #define DCO_SEND_MESSAGES 64u
+/* How often one message is tried when errors of others come first: whoever empties the error queue
+ * puts the next entry's error onto the socket, and a batch may leave one entry for each message. */
+#define DCO_SEND_RETRIES DCO_SEND_MESSAGES
 
 /* A receive call takes up to 16 trains of 64 KiB; without GRO, when the kernel hands out
  * single datagrams, up to 64 of the same buffers. */

@@ -1,6 +1,6 @@
 /* The ladder of a send: segmentation offload in one sendmmsg; where the offload is refused, the
  * same sealed bytes one datagram at a time; where the socket buffer is full, wait a little. An
- * error that an earlier datagram caused (ICMP) is cleared and the same message tried once more. */
+ * error that an earlier datagram caused (ICMP) is cleared and the same message tried again. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/udp.h>
@@ -91,7 +91,8 @@ static bool wait_for_room(const struct dco_udp *udp, int stop_fd)
 static int try_one(struct dco_udp *udp, struct dco_udp_outbox *outbox,
                    const struct dco_udp_message *message, int stop_fd, struct dco_udp_tally *tally)
 {
-    bool waited = false, retried = false;
+    unsigned retries = 0;
+    bool waited = false;
 
     for (;;) {
         fill(udp, outbox, 0, message);
@@ -105,8 +106,8 @@ static int try_one(struct dco_udp *udp, struct dco_udp_outbox *outbox,
             waited = true;
             if (!wait_for_room(udp, stop_fd))
                 return EAGAIN;
-        } else if (left_by_icmp(errno) && !retried) {
-            retried = true;
+        } else if (left_by_icmp(errno) && retries < DCO_SEND_RETRIES) {
+            retries++;
             tally->retries++;
             tally->errors_queued = true;
         } else {
