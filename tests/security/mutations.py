@@ -422,7 +422,7 @@ static void nonce_make(""",
     *(
         Mutation(
             f"icmp-error-charged-to-the-next-{how}",
-            "tests/system/test_failures.py::test_dead_peer_beside_a_live_one",
+            "tests/security/test_isolation.py::test_icmp_errors_of_one_peer_cost_the_others_nothing",
             "ext/io/udp_send.c",
             old,
             new,
@@ -430,8 +430,8 @@ static void nonce_make(""",
         for how, old, new in (
             (
                 "message",
-                "} else if (left_by_icmp(errno) && !retried) {",
-                "} else if (left_by_icmp(errno) && !retried && !message) {",
+                "} else if (left_by_icmp(errno) && retries < DCO_SEND_RETRIES) {",
+                "} else if (left_by_icmp(errno) && retries > DCO_SEND_RETRIES) {",
             ),
             (
                 "batch",

@@ -36,6 +36,29 @@ def test_one_peers_failures_leave_the_others(lab: Lab) -> None:
         assert not outcome.drops
 
 
+@pytest.mark.parametrize("batch", [True, False], ids=["batched", "single"])
+def test_icmp_errors_of_one_peer_cost_the_others_nothing(batch: bool) -> None:
+    """On loopback the error is there before the next datagram, to somebody else, is sent."""
+    offloads = dco.Offload.ALL if batch else dco.Offload.ALL & ~dco.Offload.UDP_BATCH
+    with Lab(offloads=offloads.names) as lab:
+        dead, live = lab.add_peer(7), lab.add_peer(8)
+        dead.socket.close()
+        for number in range(20):
+            body = bytes([number])
+            to_dead, to_live = (ip("10.9.0.1", peer.vpn, body) for peer in (dead, live))
+            lab.transmit(*[to_dead, to_live] * 20)
+            got = [live.forge.open(live.receive()).payload for _ in range(20)]
+            assert got == [to_live] * 20
+        assert live.peer.stats().link_tx_packets == 400
+        assert live.peer.stats().link_errors == 0
+        eventually(lambda: dead.peer.stats().link_errors > 0, what="errors of the dead counted")
+        errors = lab.transport.info().icmp_errors
+        assert errors >= dead.peer.stats().link_errors
+        drops = lab.device.stats().drops
+        assert sum(drops.values()) == drops[DropReason.TX_SEND] + drops[DropReason.TX_NO_TRANSPORT]
+        assert sum(drops.values()) + dead.peer.stats().link_tx_packets == 400
+
+
 def test_trains_may_mix_peers_and_opcodes(lab: Lab) -> None:
     """Every datagram of a train is looked at by itself."""
     alice, bob = lab.add_peer(7), lab.add_peer(8)
