@@ -80,6 +80,12 @@ static bool left_by_icmp(int error)
     return false;
 }
 
+/* Of those, the ones that the routing table gives as well: trying on would not change it. */
+static bool maybe_unroutable(int error)
+{
+    return error == ENETUNREACH || error == EHOSTUNREACH;
+}
+
 static bool wait_for_room(const struct dco_udp *udp, int stop_fd)
 {
     struct pollfd fds[2] = {{.fd = udp->fd, .events = POLLOUT}, {.fd = stop_fd, .events = POLLIN}};
@@ -106,7 +112,8 @@ static int try_one(struct dco_udp *udp, struct dco_udp_outbox *outbox,
             waited = true;
             if (!wait_for_room(udp, stop_fd))
                 return EAGAIN;
-        } else if (left_by_icmp(errno) && retries < DCO_SEND_RETRIES) {
+        } else if (left_by_icmp(errno)
+                   && retries < (maybe_unroutable(errno) ? 1 : DCO_SEND_RETRIES)) {
             retries++;
             tally->retries++;
             tally->errors_queued = true;

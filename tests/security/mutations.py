@@ -430,8 +430,8 @@ static void nonce_make(""",
         for how, old, new in (
             (
                 "message",
-                "} else if (left_by_icmp(errno) && retries < DCO_SEND_RETRIES) {",
-                "} else if (left_by_icmp(errno) && retries > DCO_SEND_RETRIES) {",
+                "&& retries < (maybe_unroutable(errno) ? 1 : DCO_SEND_RETRIES)) {",
+                "&& retries > (maybe_unroutable(errno) ? 1 : DCO_SEND_RETRIES)) {",
             ),
             (
                 "batch",
