@@ -98,12 +98,18 @@ def _start(tunnel: Tunnel, namespace: Namespace) -> int:
     # It asks Linux users whether they would not rather have the kernel module.
     environment = {**os.environ, "WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD": "1"}
     process = tunnel.spawn(namespace, ["unshare", "-m", "sh", "-c", script], env=environment)
-    tunnel.wait_until(lambda: _control_path(process.pid).exists(), "wireguard-go's control socket")
+    tunnel.wait_until(lambda: _listens(process.pid), "wireguard-go's control socket")
     return process.pid
 
 
 def _control_path(pid: int) -> Path:
     return Path(f"/proc/{pid}/root/run/wireguard/{_INTERFACE}.sock")
+
+
+def _listens(pid: int) -> bool:
+    """Whether the socket takes connections: its file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as control:
+        return control.connect_ex(str(_control_path(pid))) == 0
 
 
 def _configure(pid: int, *, private: bytes, peer: bytes, endpoint: str) -> None:
