@@ -68,9 +68,10 @@ def test_statistics_account_for_every_byte() -> None:
         t.install()
         up = [len(t.up(bytes(size))) for size in (10, 200, 1000)]
         down = [len(t.down(bytes(size))) for size in (5, 50)]
-        # What has arrived is counted as sent a moment later.
-        eventually(lambda: t.client_peer.stats().link_tx_packets == 3)
-        eventually(lambda: t.server_peer.stats().link_tx_packets == 2)
+        # What has arrived is counted a moment later, at both ends.
+        for peer, sent, received in ((t.client_peer, 3, 2), (t.server_peer, 2, 3)):
+            eventually(lambda p=peer, n=sent: p.stats().link_tx_packets == n)
+            eventually(lambda p=peer, n=received: p.stats().vpn_rx_packets == n)
         client, server = t.client_peer.stats(), t.server_peer.stats()
         assert (client.vpn_tx_packets, client.vpn_tx_bytes) == (3, sum(up))
         assert (client.vpn_rx_packets, client.vpn_rx_bytes) == (2, sum(down))
