@@ -29,9 +29,8 @@ def test_roll_under_traffic(tunnel: Tunnel) -> None:
             )
         for end in (pair.at_client, pair.at_server):
             end.delete_key(KeySlot.SECONDARY)
-    result = running.stop()
+    result = running.stop_without_loss()
     assert result.sent > 50
-    assert result.sent - result.received <= 1, "the last answer may still be on its way"
     for site in tunnel.sites:
         assert sum(site.device.stats().drops.values()) == 0
         assert site.device.stats().retired == 0
