@@ -202,6 +202,8 @@ class Lab:
         before = self.device.stats()
         known = {member.peer: member.peer.info() for member in self.peers}
         act()
+        # Statistics are read under the lock that a float only tries: look when it is over.
+        time.sleep(0.005)
         target = before.udp_receive_packets + count
         eventually(
             lambda: self.device.stats().udp_receive_packets >= target,

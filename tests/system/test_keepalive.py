@@ -55,6 +55,8 @@ def test_silence_expires_the_peer(tunnel: Tunnel) -> None:
         (tunnel.server, tunnel.pair.at_server),
         (tunnel.client, tunnel.pair.at_client),
     ):
+        # What has arrived is counted as sent a moment later.
+        eventually(lambda peer=pair_end: peer.stats().link_tx_packets == 7)
         started = time.monotonic()
         last = pair_end.stats()
         pair_end.set_keepalive(interval_s=0, timeout_s=1)
