@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from security.mutations import MUTATIONS, ROOT, Mutation
+from security.mutation_list import MUTATIONS, ROOT, Mutation
 
 pytestmark = pytest.mark.security
 

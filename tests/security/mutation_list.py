@@ -1,0 +1,437 @@
+"""Checks of the core, how each is taken out, and the test that must fail then; see mutations.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RECEIVE, TRANSMIT = "ext/engine/receive.c", "ext/engine/transmit.c"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """In `file` the text `old`, which occurs once, becomes `new`; then `test` must fail."""
+
+    name: str
+    test: str
+    file: str
+    old: str
+    new: str
+    more: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def changes(self) -> tuple[tuple[str, str, str], ...]:
+        return ((self.file, self.old, self.new), *self.more)
+
+
+def checks(name: str) -> str:
+    return f"tests/security/test_receive_checks.py::{name}"
+
+
+def floats(name: str) -> str:
+    return f"tests/security/test_float.py::{name}"
+
+
+MUTATIONS = [
+    # Authentication
+    Mutation(
+        "tag-not-compared",
+        checks("test_every_bit_counts"),
+        "ext/codec/aead.c",
+        """
+           && aead->final(context, out + size, &n, 0) == 1;
+}
+
+static void nonce_make(""",
+        """;
+}
+
+static void nonce_make(""",
+    ),
+    Mutation(
+        "authentication-result-ignored",
+        checks("test_every_bit_counts"),
+        RECEIVE,
+        "if (!dco_aead_open(&key->opening, packet, size)) {",
+        "if (!dco_aead_open(&key->opening, packet, size) && size == 0) {",
+    ),
+    Mutation(
+        "header-shorter-than-read",
+        checks("test_truncated_at_every_length"),
+        RECEIVE,
+        "if (size < DCO_WIRE_HEADER) {",
+        "if (size < 1) {",
+    ),
+    Mutation(
+        "runt-decrypted",
+        checks("test_truncated_at_every_length"),
+        RECEIVE,
+        """    if (size < DCO_WIRE_OVERHEAD)
+        return DCO_DROP_RX_RUNT;
+""",
+        "",
+    ),
+    Mutation(
+        "key-id-not-compared",
+        checks("test_wrong_key_id"),
+        "ext/peers/keyslot.h",
+        """    if (key && key->key_id == key_id)
+        return key;
+    /* Both""",
+        """    if (key)
+        return key;
+    /* Both""",
+    ),
+    Mutation(
+        "deleted-key-still-opens",
+        checks("test_key_of_the_other_slot"),
+        "ext/engine/key_ops.c",
+        "retire(engine, dco_keyslots_set(&peer->keys, slot, NULL));",
+        "(void)retire;",
+    ),
+    Mutation(
+        "undefined-id-not-looked-up-by-address",
+        checks("test_undefined_id_means_the_address"),
+        RECEIVE,
+        """        if (id == DCO_PEER_ID_UNDEFINED)
+            return dco_peer_table_by_address""",
+        """        if (id == DCO_PEER_ID_UNDEFINED && !train)
+            return dco_peer_table_by_address""",
+    ),
+    Mutation(
+        "p2p-takes-any-id",
+        checks("test_p2p_takes_its_peers_id_only"),
+        RECEIVE,
+        "if (only && only->id != id) {",
+        "if (only && only->id != id && !train) {",
+    ),
+    Mutation(
+        "data-v1-handed-up",
+        checks("test_data_v1_names_no_peer"),
+        RECEIVE,
+        "    case DCO_WIRE_DATA_V1: drop(receive, DCO_DROP_RX_DATA_V1, 1); break;\n",
+        "",
+    ),
+    # Replay
+    Mutation(
+        "packet-id-zero-taken",
+        checks("test_packet_id_zero"),
+        "ext/codec/pktid.c",
+        """    if (id == 0)
+        return false;
+""",
+        """    if (id == 0)
+        return true;
+""",
+    ),
+    Mutation(
+        "seen-ids-taken-again",
+        checks("test_replayed"),
+        "ext/codec/pktid.c",
+        """        if (test_and_set(window, id))
+            return false;
+""",
+        """        test_and_set(window, id);
+""",
+    ),
+    Mutation(
+        "window-without-end",
+        checks("test_replay_window_ends_after_2047"),
+        "ext/codec/pktid.c",
+        "if (window->newest - id >= window->extent || id <= window->floor)",
+        "if (id <= window->floor)",
+    ),
+    Mutation(
+        "window-moved-before-authentication",
+        checks("test_forged_packet_does_not_touch_the_window"),
+        RECEIVE,
+        "        key->forgeries++;\n",
+        """        key->forgeries++;
+        dco_pktid_accept(&key->window, packet_id, receive->now_ns / 1000000000u);
+""",
+    ),
+    Mutation(
+        "forgeries-keep-a-peer-alive",
+        "tests/security/test_isolation.py::test_forged_packets_do_not_keep_a_peer_alive",
+        RECEIVE,
+        "    dco_counter_add(&peer->link_rx_packets, 1);\n",
+        """    dco_counter_add(&peer->link_rx_packets, 1);
+    dco_counter_set(&peer->last_received_ns, receive->now_ns);
+""",
+    ),
+    # Inner packets
+    Mutation(
+        "keepalive-by-its-beginning",
+        checks("test_keepalive_is_exactly_its_sixteen_bytes"),
+        RECEIVE,
+        "if (size == DCO_KEEPALIVE_SIZE && !memcmp(packet, dco_wire_keepalive, size)) {",
+        """if (size >= DCO_KEEPALIVE_SIZE
+            && !memcmp(packet, dco_wire_keepalive, DCO_KEEPALIVE_SIZE)) {""",
+    ),
+    Mutation(
+        "short-ipv6-header",
+        checks("test_ipv6_header_needs_forty_bytes"),
+        RECEIVE,
+        "size >= 40)",
+        "size >= 20)",
+    ),
+    Mutation(
+        "no-ip-packet-delivered",
+        checks("test_payload_that_is_no_ip_packet"),
+        RECEIVE,
+        "if (!is_ip(packet, size)) {",
+        "if (!is_ip(packet, size) && size == DCO_KEEPALIVE_SIZE) {",
+    ),
+    # Packet ids
+    Mutation(
+        "ids-start-over",
+        "tests/security/test_packet_ids.py::test_nothing_is_sent_after_the_last_id",
+        "ext/codec/pktid.h",
+        """    if (__builtin_expect(counter->next > DCO_PKTID_MAX, 0))
+        return false;
+""",
+        "",
+    ),
+    Mutation(
+        "exhaustion-not-obeyed",
+        "tests/security/test_packet_ids.py::test_nothing_is_sent_after_the_last_id",
+        TRANSMIT,
+        "        return DCO_DROP_TX_KEY_EXHAUSTED;\n",
+        "        *packet_id = 1;\n",
+    ),
+    Mutation(
+        "no-warning-before-the-end",
+        "tests/security/test_packet_ids.py::test_soon_is_told_once",
+        TRANSMIT,
+        "if (usage >= key->usage_soon || *packet_id >= DCO_PKTID_SOON)",
+        "if (usage >= key->usage_soon)",
+    ),
+    Mutation(
+        "warning-again-and-again",
+        "tests/security/test_packet_ids.py::test_soon_is_told_once",
+        "ext/engine/key_ops.c",
+        "&& !atomic_exchange(reported, true))",
+        "&& reported)",
+    ),
+    # Float
+    Mutation(
+        "any-packet-moves",
+        floats("test_older_packet_is_delivered_and_does_not_move"),
+        RECEIVE,
+        """    if (newest)
+        check_endpoint(""",
+        """    check_endpoint(""",
+    ),
+    *(
+        Mutation(
+            f"moved-before-{word}",
+            floats(test),
+            RECEIVE,
+            "    reason = open_packet(",
+            "    check_endpoint(receive, transport, train, peer);\n    reason = open_packet(",
+        )
+        for word, test in (
+            ("authentication", "test_unauthenticated_packet_does_not_move"),
+            ("key", "test_peer_without_key_does_not_move"),
+            ("replay-check", "test_replayed_packet_does_not_move"),
+        )
+    ),
+    Mutation(
+        "moves-onto-another-peer",
+        floats("test_address_of_another_live_peer_is_refused"),
+        RECEIVE,
+        "if ((owner && owner != peer) || ",
+        "if ((owner && !train) || ",
+    ),
+    Mutation(
+        "moves-into-the-tunnel",
+        floats("test_vpn_address_is_refused"),
+        RECEIVE,
+        " || is_vpn_address(receive->engine, &now.remote))",
+        " || (!train && is_vpn_address(receive->engine, &now.remote)))",
+    ),
+    Mutation(
+        "every-move-reported",
+        floats("test_events_are_coalesced_to_the_latest"),
+        RECEIVE,
+        "if (!last || receive->now_ns >= last + 1000000000u) {",
+        "if (!last || receive->now_ns >= last) {",
+    ),
+    # Source check
+    Mutation(
+        "any-known-source-passes",
+        "tests/security/test_source_check.py::test_own_addresses_only",
+        RECEIVE,
+        "return receive->source_owner == peer;",
+        "return receive->source_owner || !peer;",
+    ),
+    Mutation(
+        "some-prefix-instead-of-the-longest",
+        "tests/security/test_source_check.py::test_sub_range_of_another_peer",
+        "ext/peers/lpm.c",
+        "unsigned top = 63u - (unsigned)__builtin_clzll(present);",
+        "unsigned top = (unsigned)__builtin_ctzll(present);",
+    ),
+    Mutation(
+        "verdict-of-the-neighbour",
+        "tests/security/test_source_check.py::test_one_train_with_many_sources",
+        RECEIVE,
+        "memcmp(receive->source_ip, source, size)) {",
+        "memcmp(receive->source_ip, source, size / 4)) {",
+    ),
+    Mutation(
+        "source-check-stays-off",
+        "tests/security/test_source_check.py::test_off_lets_everything_pass",
+        "ext/engine/engine_query.c",
+        "atomic_store(&engine->source_check, on);",
+        "atomic_store(&engine->source_check, on && !engine);",
+    ),
+    Mutation(
+        "route-outlives-its-peer",
+        "tests/security/test_source_check.py::test_route_goes_with_its_peer",
+        "ext/engine/engine.c",
+        "        dco_lpm_remove(&engine->lpm, route);\n",
+        "",
+    ),
+    # One for all
+    Mutation(
+        "opcode-of-the-train",
+        "tests/security/test_isolation.py::test_trains_may_mix_peers_and_opcodes",
+        RECEIVE,
+        "    switch (dco_wire_opcode(packet)) {",
+        "    switch (dco_wire_opcode(train->data)) {",
+    ),
+    Mutation(
+        "peer-of-the-train",
+        "tests/security/test_isolation.py::test_trains_may_mix_peers_and_opcodes",
+        RECEIVE,
+        "find_peer(receive, transport, train, dco_wire_peer_id(packet));",
+        "find_peer(receive, transport, train, dco_wire_peer_id(train->data));",
+    ),
+    Mutation(
+        "control-overflow-not-counted",
+        "tests/security/test_isolation.py::test_control_ring_is_bounded_and_overflow_is_counted",
+        RECEIVE,
+        "        drop(receive, DCO_DROP_CONTROL_FULL, 1);\n",
+        "",
+    ),
+    Mutation(
+        "control-ring-written-over",
+        "tests/security/test_isolation.py::test_control_ring_is_bounded_and_overflow_is_counted",
+        "ext/sync/ring.c",
+        """    if (LENGTH + length > ring->size - used)
+        return false;
+""",
+        "    (void)used;\n",
+    ),
+    Mutation(
+        "deletions-without-bound",
+        "tests/security/test_isolation.py::test_unread_deletions_are_bounded",
+        "ext/engine/peer_ops.c",
+        "        return -ENOBUFS;\n",
+        "        return 0;\n",
+    ),
+    Mutation(
+        "peers-without-bound",
+        "tests/security/test_isolation.py::test_peer_limit",
+        "ext/engine/peer_ops.c",
+        "        return -ENOSPC;\n",
+        "        return 0;\n",
+    ),
+    Mutation(
+        "one-key-id-in-both-slots",
+        "tests/security/test_secrets.py::test_refused_key_is_not_consumed",
+        "ext/engine/key_ops.c",
+        "else if (other_slot_has(peer, slot, config->key_id))",
+        "else if (other_slot_has(peer, slot, config->key_id) && !peer)",
+    ),
+    Mutation(
+        "key-material-left-behind",
+        "tests/security/test_secrets.py::test_memory_of_a_deleted_key_is_cleansed",
+        "ext/peers/keyslot.c",
+        "    OPENSSL_cleanse(key, sizeof *key);\n",
+        "",
+        (
+            (
+                "ext/codec/aead.c",
+                "    OPENSSL_cleanse(aead, sizeof *aead);\n",
+                "",
+            ),
+        ),
+    ),
+    # Coalescing
+    *(
+        Mutation(
+            f"bad-checksum-merged-as-{which}",
+            "tests/security/test_coalescing.py::test_bad_checksum_is_never_merged",
+            "ext/codec/gro.c",
+            old,
+            new,
+        )
+        for which, old, new in (
+            ("first", "if (!item->verified && !verify(", "if (!item && !verify("),
+            (
+                "later",
+                "return verify(b, packet->size, transport, item->protocol);",
+                "return b != NULL;",
+            ),
+        )
+    ),
+    Mutation(
+        "bad-ip-header-merged",
+        "tests/security/test_coalescing.py::test_bad_ip_header_checksum_is_never_merged",
+        "ext/codec/gro.c",
+        "if (transport == IPV4_HEADER && !verify_ipv4_header(data))",
+        "if (transport == 0 && !verify_ipv4_header(data))",
+    ),
+    Mutation(
+        "peers-merged",
+        "tests/security/test_coalescing.py::test_two_peers_are_never_merged",
+        "ext/codec/gro.c",
+        "item->owner != owner || ",
+        "(!owner && item->owner) || ",
+    ),
+    Mutation(
+        "unlike-headers-merged",
+        "tests/security/test_coalescing.py::test_unlike_headers_are_not_merged",
+        "ext/codec/gro.c",
+        "if (a[1] != b[1] || !same(a + 6, b + 6, 3))",
+        "if (!same(a + 6, b + 6, 2))",
+    ),
+    Mutation(
+        "gap-closed",
+        "tests/security/test_coalescing.py::test_gap_in_the_sequence_is_not_closed",
+        "ext/codec/gro.c",
+        "return dco_load32(b + 4) == item->next_sequence && ",
+        "return dco_load32(b + 4) >= item->next_sequence && ",
+    ),
+    # Errors of one peer
+    *(
+        Mutation(
+            f"icmp-error-charged-to-the-next-{how}",
+            "tests/security/test_isolation.py::test_icmp_errors_of_one_peer_cost_the_others_nothing",
+            "ext/io/udp_send.c",
+            old,
+            new,
+        )
+        for how, old, new in (
+            (
+                "message",
+                "&& retries < (maybe_unroutable(errno) ? 1 : DCO_SEND_RETRIES)) {",
+                "&& retries > (maybe_unroutable(errno) ? 1 : DCO_SEND_RETRIES)) {",
+            ),
+            (
+                "batch",
+                "        send_with_care(udp, outbox, messages, stop_fd, tally);\n",
+                """        if (sent < 0 && left_by_icmp(errno)) {
+            messages->error = -errno;
+            messages->failed = messages->packets;
+        } else {
+            send_with_care(udp, outbox, messages, stop_fd, tally);
+        }
+""",
+            ),
+        )
+    ),
+]
