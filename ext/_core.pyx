@@ -77,6 +77,7 @@ OFFLOAD_ALL = <int>DCO_OFFLOAD_ALL
 PEERS_DEFAULT = <int>DCO_PEERS_DEFAULT
 SOCKET_BUFFER = <int>DCO_SOCKET_BUFFER
 TRANSPORTS_MAX = <int>DCO_TRANSPORTS_MAX
+WORKERS_MAX = <int>DCO_WORKERS_MAX
 
 cdef enum:
     EVENT_BATCH = 64
@@ -183,12 +184,15 @@ cdef class Engine:
     cdef bint forgotten
     cdef object __weakref__
 
-    def __cinit__(self, *, int mode, bint source_check, uint32_t max_peers, uint32_t offloads):
+    def __cinit__(self, *, int mode, bint source_check, uint32_t max_peers, uint32_t offloads,
+                  uint32_t workers=1, bint single_thread=False):
         cdef dco_engine_config config
         cdef int result
         memset(&config, 0, sizeof(config))
         config.mode = <dco_mode>mode
         config.source_check = source_check
+        config.workers = workers
+        config.single_thread = single_thread
         config.max_peers = max_peers
         config.offloads = offloads
         with nogil:
@@ -217,11 +221,18 @@ cdef class Engine:
             result = dco_engine_open_tun(engine, text, netns_fd)
         check(result)
 
-    def adopt_tun(self, int fd):
+    def adopt_tun(self, fds):
+        """Descriptors, the queues of one interface."""
         cdef dco_engine *engine = self.get()
+        cdef int queue[DCO_WORKERS_MAX]
+        cdef unsigned queues = len(fds)
         cdef int result
+        if queues > DCO_WORKERS_MAX:
+            raise OSError(EINVAL, "more queues than workers")
+        for i in range(queues):
+            queue[i] = fds[i]
         with nogil:
-            result = dco_engine_adopt_tun(engine, fd)
+            result = dco_engine_adopt_tun(engine, queue, queues)
         check(result)
 
     def start(self):
@@ -316,21 +327,22 @@ cdef class Engine:
         )
 
     def tun_info(self):
-        """(name, ifindex, offloads, owned, vnet)."""
+        """(name, ifindex, offloads, queues, owned, vnet)."""
         cdef dco_engine *engine = self.get()
         cdef dco_tun_info info
         cdef int result
         with nogil:
             result = dco_engine_tun_info(engine, &info)
         check(result)
-        return info.name[:strlen(info.name)], info.ifindex, info.offloads, info.owned, info.vnet
+        return (info.name[:strlen(info.name)], info.ifindex, info.offloads, info.queues,
+                info.owned, info.vnet)
 
     # Transports
 
     def attach_udp(self, int fd, *, bint df, uint32_t send_buffer, uint32_t receive_buffer):
         cdef dco_engine *engine = self.get()
         cdef dco_transport_config config
-        cdef uint32_t transport = 0
+        cdef uint64_t transport = 0
         cdef int result
         memset(&config, 0, sizeof(config))
         config.df = df
@@ -341,14 +353,14 @@ cdef class Engine:
         check(result)
         return transport
 
-    def detach(self, uint32_t transport):
+    def detach(self, uint64_t transport):
         cdef dco_engine *engine = self.get()
         cdef int result
         with nogil:
             result = dco_transport_detach(engine, transport)
         check(result)
 
-    def send_control(self, uint32_t transport, const uint8_t[::1] data, remote, local):
+    def send_control(self, uint64_t transport, const uint8_t[::1] data, remote, local):
         cdef dco_engine *engine = self.get()
         cdef dco_address to, source
         cdef size_t size = data.shape[0]
@@ -362,8 +374,9 @@ cdef class Engine:
                                         &source if source.family else NULL)
         check(result)
 
-    def query_transport(self, uint32_t transport):
-        """(local, send buffer, receive buffer, offloads, peers, overflows, icmp errors, failed)."""
+    def query_transport(self, uint64_t transport):
+        """(kind, sockets, local, send buffer, receive buffer, offloads, peers, overflows,
+        icmp errors, failed)."""
         cdef dco_engine *engine = self.get()
         cdef dco_transport_info info
         cdef int result
@@ -371,13 +384,14 @@ cdef class Engine:
             result = dco_transport_query(engine, transport, &info)
         check(result)
         return (
-            address_out(&info.local), info.send_buffer, info.receive_buffer, info.offloads,
-            info.peers, info.receive_overflows, info.icmp_errors, info.failed,
+            info.kind, info.sockets, address_out(&info.local), info.send_buffer,
+            info.receive_buffer, info.offloads, info.peers, info.receive_overflows,
+            info.icmp_errors, info.failed,
         )
 
     # Peers
 
-    def add_peer(self, uint32_t peer_id, uint32_t transport, *, tx_id=None, remote=None,
+    def add_peer(self, uint32_t peer_id, uint64_t transport, *, tx_id=None, remote=None,
                  local=None, vpn_ipv4=None, vpn_ipv6=None, keepalive=None):
         """The new peer's generation."""
         cdef dco_engine *engine = self.get()

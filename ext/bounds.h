@@ -61,8 +61,19 @@
 /* Control packets on their way to Python, bytes; about 700 full-size ones. */
 #define DCO_CONTROL_RING (1024u * 1024u)
 
-/* Transports of one device. */
-#define DCO_TRANSPORTS_MAX 64
+/* Sockets of one device that carry many peers: their number is part of the by-address key, which
+ * has eight bits for it. */
+#define DCO_SOCKETS_MAX 256u
+/* Transports of one device, TCP connections included: one for each peer and many that wait. */
+#define DCO_TRANSPORT_SLOT_BITS 17
+#define DCO_TRANSPORTS_MAX (1u << DCO_TRANSPORT_SLOT_BITS)
+
+/* Workers of one device. More than the cores of most hosts; each has up to two threads. */
+#define DCO_WORKERS_MAX 16u
+/* What one worker may have in flight to another, bytes: sixteen super-packets. */
+#define DCO_HANDOFF_RING (1024u * 1024u)
+/* Handed-over packets that are worked on in one batch, bytes: as many as a batch from the TUN. */
+#define DCO_HANDOFF_BATCH (256u * 1024u)
 
 /* Peers of one device unless the caller says otherwise. */
 #define DCO_PEERS_DEFAULT 65536u

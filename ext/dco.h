@@ -30,17 +30,19 @@ enum dco_delete_reason {
 
 /* What the engine may use; each is probed, can be switched off, and degrades by itself. */
 enum dco_offload {
-    DCO_OFFLOAD_TUN_VNET = 1 << 0,    /* virtio_net_hdr and checksum offload on the TUN */
-    DCO_OFFLOAD_TUN_TSO = 1 << 1,     /* TCP super-packets from the TUN */
-    DCO_OFFLOAD_TUN_USO = 1 << 2,     /* UDP super-packets from the TUN (Linux 6.2) */
-    DCO_OFFLOAD_TUN_TCP_GRO = 1 << 3, /* TCP super-packets to the TUN */
-    DCO_OFFLOAD_TUN_UDP_GRO = 1 << 4, /* UDP super-packets to the TUN (Linux 6.2) */
-    DCO_OFFLOAD_UDP_GSO = 1 << 5,     /* UDP_SEGMENT on send (Linux 4.18) */
-    DCO_OFFLOAD_UDP_GRO = 1 << 6,     /* UDP_GRO on receive (used from Linux 5.12) */
-    DCO_OFFLOAD_UDP_BATCH = 1 << 7,   /* several messages per sendmmsg and recvmmsg */
-    DCO_OFFLOAD_ALL = (1 << 8) - 1,
+    DCO_OFFLOAD_TUN_VNET = 1 << 0,     /* virtio_net_hdr and checksum offload on the TUN */
+    DCO_OFFLOAD_TUN_TSO = 1 << 1,      /* TCP super-packets from the TUN */
+    DCO_OFFLOAD_TUN_USO = 1 << 2,      /* UDP super-packets from the TUN (Linux 6.2) */
+    DCO_OFFLOAD_TUN_TCP_GRO = 1 << 3,  /* TCP super-packets to the TUN */
+    DCO_OFFLOAD_TUN_UDP_GRO = 1 << 4,  /* UDP super-packets to the TUN (Linux 6.2) */
+    DCO_OFFLOAD_UDP_GSO = 1 << 5,      /* UDP_SEGMENT on send (Linux 4.18) */
+    DCO_OFFLOAD_UDP_GRO = 1 << 6,      /* UDP_GRO on receive (used from Linux 5.12) */
+    DCO_OFFLOAD_UDP_BATCH = 1 << 7,    /* several messages per sendmmsg and recvmmsg */
+    DCO_OFFLOAD_UDP_SIBLINGS = 1 << 8, /* a socket for each worker, by SO_REUSEPORT */
+    DCO_OFFLOAD_UDP_STEERING = 1 << 9, /* classic BPF takes a datagram to its peer's worker */
+    DCO_OFFLOAD_ALL = (1 << 10) - 1,
 };
-#define DCO_OFFLOAD_COUNT 8
+#define DCO_OFFLOAD_COUNT 10
 
 struct dco_address {
     uint8_t family; /* AF_INET, AF_INET6; 0: none */
@@ -62,7 +64,9 @@ struct dco_peer_ref {
 
 struct dco_engine_config {
     enum dco_mode mode;
-    bool source_check; /* RPF on the longest-prefix table */
+    bool source_check;  /* RPF on the longest-prefix table */
+    bool single_thread; /* one thread for both directions, for machines with one core */
+    uint32_t workers;   /* 1 to DCO_WORKERS_MAX; 0: 1 */
     uint32_t max_peers;
     uint32_t offloads; /* mask of enum dco_offload that may be used */
 };
@@ -71,6 +75,7 @@ struct dco_tun_info {
     char name[16]; /* empty when the port is no interface */
     uint32_t ifindex;
     uint32_t offloads;
+    uint32_t queues;
     bool owned; /* the engine made the interface and removes it */
     bool vnet;
 };
@@ -81,7 +86,11 @@ struct dco_transport_config {
     uint32_t receive_buffer;
 };
 
+enum dco_transport_kind { DCO_TRANSPORT_UDP = 1 };
+
 struct dco_transport_info {
+    enum dco_transport_kind kind;
+    uint32_t sockets; /* UDP: one, or one for each worker */
     struct dco_address local;
     uint32_t send_buffer, receive_buffer; /* bytes in effect */
     uint32_t offloads;
@@ -104,7 +113,7 @@ enum dco_peer_field {
 struct dco_peer_config {
     uint32_t present;
     uint32_t id, tx_id;
-    uint32_t transport;
+    uint64_t transport;
     struct dco_address remote, local;
     uint8_t vpn_ipv4[4], vpn_ipv6[16]; /* all zero: none */
     uint32_t keepalive_interval_s, keepalive_timeout_s;
@@ -171,13 +180,13 @@ struct dco_event {
     uint8_t key_id;
     enum dco_delete_reason reason;
     struct dco_peer_stats stats; /* deletions: the final counters */
-    uint32_t transport;          /* transports */
+    uint64_t transport;          /* transports */
     int error;                   /* errno of what failed */
 };
 
 struct dco_control_packet {
     uint64_t sequence;
-    uint32_t transport;
+    uint64_t transport;
     int64_t peer_id; /* -1: unauthenticated packet of the control channel */
     struct dco_address remote, local;
     size_t size;
@@ -189,7 +198,7 @@ struct dco_control_packet {
     X(udp_sends) X(udp_send_messages) X(udp_send_packets)                                      \
     X(udp_receives) X(udp_receive_messages) X(udp_receive_packets)                             \
     X(control_packets) X(wakeups) X(gso_fallbacks) X(gro_fallbacks) X(send_retries)            \
-    X(oversize_sends)
+    X(oversize_sends) X(handed_to_seal) X(handed_to_open)
 /* clang-format on */
 
 /* Batch sizes by powers of two: 1, 2-3, 4-7, ... 64 and more. */
@@ -208,7 +217,7 @@ struct dco_engine_stats {
 /* Lifecycle. `tun_fd` < 0 opens the interface `name` in the namespace `netns_fd` (< 0: here). */
 int dco_engine_create(const struct dco_engine_config *config, struct dco_engine **engine);
 int dco_engine_open_tun(struct dco_engine *engine, const char *name, int netns_fd);
-int dco_engine_adopt_tun(struct dco_engine *engine, int fd);
+int dco_engine_adopt_tun(struct dco_engine *engine, const int *fds, unsigned queues);
 int dco_engine_start(struct dco_engine *engine);
 void dco_engine_close(struct dco_engine *engine);     /* stops threads; idempotent */
 void dco_engine_forget(struct dco_engine *engine);    /* after fork, in the child */
@@ -222,11 +231,11 @@ int dco_engine_stats(struct dco_engine *engine, struct dco_engine_stats *stats);
 int dco_engine_tun_info(struct dco_engine *engine, struct dco_tun_info *info);
 
 int dco_transport_attach_udp(struct dco_engine *engine, int fd,
-                             const struct dco_transport_config *config, uint32_t *transport);
-int dco_transport_detach(struct dco_engine *engine, uint32_t transport); /* options restored */
-int dco_transport_send(struct dco_engine *engine, uint32_t transport, const void *data, size_t size,
+                             const struct dco_transport_config *config, uint64_t *transport);
+int dco_transport_detach(struct dco_engine *engine, uint64_t transport); /* options restored */
+int dco_transport_send(struct dco_engine *engine, uint64_t transport, const void *data, size_t size,
                        const struct dco_address *remote, const struct dco_address *local);
-int dco_transport_query(struct dco_engine *engine, uint32_t transport,
+int dco_transport_query(struct dco_engine *engine, uint64_t transport,
                         struct dco_transport_info *info);
 
 int dco_peer_add(struct dco_engine *engine, const struct dco_peer_config *config,

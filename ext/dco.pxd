@@ -26,6 +26,7 @@ cdef extern from "dco.h" nogil:
         DCO_SOCKET_BUFFER
         DCO_RECV_BUFFER
         DCO_TRANSPORTS_MAX
+        DCO_WORKERS_MAX
 
     enum:
         DCO_PEER_REMOTE
@@ -62,6 +63,8 @@ cdef extern from "dco.h" nogil:
     cdef struct dco_engine_config:
         dco_mode mode
         bint source_check
+        bint single_thread
+        uint32_t workers
         uint32_t max_peers
         uint32_t offloads
 
@@ -69,6 +72,7 @@ cdef extern from "dco.h" nogil:
         char name[16]
         uint32_t ifindex
         uint32_t offloads
+        uint32_t queues
         bint owned
         bint vnet
 
@@ -78,6 +82,8 @@ cdef extern from "dco.h" nogil:
         uint32_t receive_buffer
 
     cdef struct dco_transport_info:
+        int kind
+        uint32_t sockets
         dco_address local
         uint32_t send_buffer
         uint32_t receive_buffer
@@ -91,7 +97,7 @@ cdef extern from "dco.h" nogil:
         uint32_t present
         uint32_t id
         uint32_t tx_id
-        uint32_t transport
+        uint64_t transport
         dco_address remote
         dco_address local
         uint8_t vpn_ipv4[4]
@@ -137,12 +143,12 @@ cdef extern from "dco.h" nogil:
         uint8_t key_id
         int reason
         dco_peer_stats stats
-        uint32_t transport
+        uint64_t transport
         int error
 
     cdef struct dco_control_packet:
         uint64_t sequence
-        uint32_t transport
+        uint64_t transport
         int64_t peer_id
         dco_address remote
         dco_address local
@@ -158,7 +164,7 @@ cdef extern from "dco.h" nogil:
 
     int dco_engine_create(const dco_engine_config *config, dco_engine **engine)
     int dco_engine_open_tun(dco_engine *engine, const char *name, int netns_fd)
-    int dco_engine_adopt_tun(dco_engine *engine, int fd)
+    int dco_engine_adopt_tun(dco_engine *engine, const int *fds, unsigned queues)
     int dco_engine_start(dco_engine *engine)
     void dco_engine_close(dco_engine *engine)
     void dco_engine_forget(dco_engine *engine)
@@ -172,11 +178,11 @@ cdef extern from "dco.h" nogil:
     int dco_engine_tun_info(dco_engine *engine, dco_tun_info *info)
 
     int dco_transport_attach_udp(dco_engine *engine, int fd, const dco_transport_config *config,
-                                 uint32_t *transport)
-    int dco_transport_detach(dco_engine *engine, uint32_t transport)
-    int dco_transport_send(dco_engine *engine, uint32_t transport, const void *data, size_t size,
+                                 uint64_t *transport)
+    int dco_transport_detach(dco_engine *engine, uint64_t transport)
+    int dco_transport_send(dco_engine *engine, uint64_t transport, const void *data, size_t size,
                            const dco_address *remote, const dco_address *local)
-    int dco_transport_query(dco_engine *engine, uint32_t transport, dco_transport_info *info)
+    int dco_transport_query(dco_engine *engine, uint64_t transport, dco_transport_info *info)
 
     int dco_peer_add(dco_engine *engine, const dco_peer_config *config, uint64_t *generation)
     int dco_peer_set(dco_engine *engine, dco_peer_ref ref, const dco_peer_config *config)

@@ -15,6 +15,7 @@
     X(TX_TOO_BIG, tx_too_big, "datagram exceeds what the transport carries")                       \
     X(TX_BACKLOG, tx_backlog, "socket buffer stayed full")                                         \
     X(TX_SEND, tx_send, "socket refused the datagram")                                             \
+    X(TX_HANDOFF_FULL, tx_handoff_full, "worker of the peer is too busy to take the packet")       \
     /* receive: wire to inner packet */                                                            \
     X(RX_RUNT, rx_runt, "datagram shorter than its header")                                        \
     X(RX_TRUNCATED, rx_truncated, "datagram larger than the receive buffer")                       \
@@ -29,6 +30,7 @@
     X(RX_TUN_DOWN, rx_tun_down, "interface is down or gone")                                       \
     X(RX_TUN_BACKLOG, rx_tun_backlog, "reader of the packet descriptor is too slow")               \
     X(RX_TUN_WRITE, rx_tun_write, "interface refused the packet")                                  \
+    X(RX_HANDOFF_FULL, rx_handoff_full, "worker of the peer is too busy to take the datagram")     \
     X(CONTROL_FULL, control_full, "control packet with no room in the control ring")
 
 enum dco_drop {

@@ -9,7 +9,7 @@ import threading
 import types
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from socket import SOL_SOCKET
 from typing import TYPE_CHECKING
 
@@ -53,8 +53,18 @@ class Device:
     Any thread may call anything at any time. A call either takes effect or raises a `DcoError` and
     changes nothing; after `close`, and in a forked child, every call raises DeviceClosed."""
 
-    def __init__(self, backend: Backend, *, name: str, mode: Mode, mtu: int, netns: net.Netns):
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        name: str,
+        mode: Mode,
+        mtu: int,
+        netns: net.Netns,
+        workers: int = 1,
+    ) -> None:
         self._backend = backend
+        self._workers = workers
         self._mode = mode
         self._mtu = mtu
         self._netns = netns
@@ -81,8 +91,9 @@ class Device:
         addresses: Iterable[object] = (),
         up: bool = False,
         netns: net.Netns = None,
-        tun_fd: int | None = None,
+        tun_fd: int | Sequence[int] | None = None,
         workers: int | None = None,
+        single_thread: bool | None = None,
         offloads: Offload | Iterable[str] | None = None,
         require: Iterable[Feature] = frozenset(),
         start: bool = True,
@@ -96,7 +107,13 @@ class Device:
         MTU stays. `netns` is a name, path or descriptor of the namespace of the interface; sockets
         may be of any. `tun_fd` is a TUN with IFF_NO_PI, or any descriptor with one packet per read,
         such as one end of `socketpair(AF_UNIX, SOCK_SEQPACKET)`; the device uses a copy of it, and
-        `name` is then a label.
+        `name` is then a label. Of a multi-queue TUN it may be a sequence, at most one for each
+        worker.
+
+        `workers` (None: 1) share the peers among them; each has two threads, a queue of the
+        interface and a socket of its own. More of them pay where there are more cores and several
+        busy peers. `single_thread` does the work of one worker in one thread (None: on a machine,
+        or an affinity, of one core).
 
         `offloads` is what may be used (None: all); each is probed, and `Device.offloads` tells.
         `source_check` is STRICT in MULTIPEER mode and OFF in P2P mode unless given. `start=False`
@@ -111,6 +128,7 @@ class Device:
             mtu=integer("mtu", mtu),
             max_peers=integer("max_peers", max_peers),
             workers=None if workers is None else integer("workers", workers),
+            single_thread=single_thread,
         )
         check(DEVICE_OPEN, attributes)
         packed_addresses = interface_addresses(addresses)
@@ -120,9 +138,14 @@ class Device:
         from .backend.userspace import UserspaceBackend
 
         engine = UserspaceBackend(
-            mode=mode, source_check=verdict, max_peers=max_peers, offloads=allowed
+            mode=mode,
+            source_check=verdict,
+            max_peers=max_peers,
+            offloads=allowed,
+            workers=workers or 1,
+            single_thread=_single_thread(single_thread, workers),
         )
-        device = cls(engine, name=name, mode=mode, mtu=mtu, netns=netns)
+        device = cls(engine, name=name, mode=mode, mtu=mtu, netns=netns, workers=workers or 1)
         try:
             device._open_interface(engine, tun_fd, packed_addresses, up)
             if start:
@@ -136,7 +159,7 @@ class Device:
     def _open_interface(
         self,
         engine: UserspaceBackend,
-        tun_fd: int | None,
+        tun_fd: int | Sequence[int] | None,
         addresses: tuple[tuple[str, int], ...],
         up: bool,
     ) -> None:
@@ -144,7 +167,7 @@ class Device:
         if tun_fd is None:
             engine.open_tun(self._name, self._namespace)
         else:
-            engine.adopt_tun(integer("tun_fd", tun_fd))
+            engine.adopt_tun(_descriptors(tun_fd, self._workers))
         interface = engine.interface()
         self._name = interface.name or self._name
         if not interface.name:
@@ -395,6 +418,23 @@ def _train_length(mtu: int) -> int:
     A super-packet of just as many segments leaves in one message instead of a long and a short
     one: 45 packets of 1444 bytes at an MTU of 1420."""
     return max(1, min(UDP_PAYLOAD_MAX // (mtu + DATA_OVERHEAD), GSO_SEGMENTS_MAX))
+
+
+def _single_thread(asked: bool | None, workers: int | None) -> bool:
+    """Two threads on one core only take turns."""
+    if asked is None:
+        return workers is None and len(os.sched_getaffinity(0)) == 1
+    return asked
+
+
+def _descriptors(tun_fd: int | Sequence[int], workers: int) -> list[int]:
+    if isinstance(tun_fd, int) or not isinstance(tun_fd, Sequence):
+        return [integer("tun_fd", tun_fd)]
+    fds = [integer("tun_fd", fd) for fd in tun_fd]
+    if not 1 <= len(fds) <= workers:
+        message = f"must be 1 to {workers} descriptors: one for each worker"
+        raise refuse(errno.EINVAL, "tun_fd", message)
+    return fds
 
 
 def _source_check(value: SourceCheck | str | None, mode: Mode) -> SourceCheck:

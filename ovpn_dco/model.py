@@ -94,7 +94,9 @@ class Offload(enum.Flag):
     UDP_GSO = 1 << 5
     UDP_GRO = 1 << 6
     UDP_BATCH = 1 << 7
-    ALL = (1 << 8) - 1
+    UDP_SIBLINGS = 1 << 8
+    UDP_STEERING = 1 << 9
+    ALL = (1 << 10) - 1
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,7 +104,7 @@ class Offload(enum.Flag):
         return tuple(item.name.lower() for item in _SINGLE_OFFLOADS if item in self and item.name)
 
 
-_SINGLE_OFFLOADS = tuple(Offload(1 << bit) for bit in range(8))
+_SINGLE_OFFLOADS = tuple(Offload(1 << bit) for bit in range(10))
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ class DropReason(enum.Enum):
     TX_TOO_BIG = "datagram exceeds what the transport carries"
     TX_BACKLOG = "socket buffer stayed full"
     TX_SEND = "socket refused the datagram"
+    TX_HANDOFF_FULL = "worker of the peer is too busy to take the packet"
     RX_RUNT = "datagram shorter than its header"
     RX_TRUNCATED = "datagram larger than the receive buffer"
     RX_DATA_V1 = "DATA_V1 packet, which names no peer"
@@ -173,6 +176,7 @@ class DropReason(enum.Enum):
     RX_TUN_DOWN = "interface is down or gone"
     RX_TUN_BACKLOG = "reader of the packet descriptor is too slow"
     RX_TUN_WRITE = "interface refused the packet"
+    RX_HANDOFF_FULL = "worker of the peer is too busy to take the datagram"
     CONTROL_FULL = "control packet with no room in the control ring"
 
 
@@ -293,6 +297,7 @@ class DeviceStats:
     """Counters of the device: system calls and what they carried, drops by reason, batch sizes.
 
     `tx_batches` and `rx_batches` count batches by powers of two: 1, 2-3, 4-7, ... packets.
+    `handed_to_seal` and `handed_to_open` are packets that another worker than the peer's own read.
     `retired` is how many objects wait until no thread can still see them."""
 
     tun_reads: int
@@ -311,6 +316,8 @@ class DeviceStats:
     gro_fallbacks: int
     send_retries: int
     oversize_sends: int
+    handed_to_seal: int
+    handed_to_open: int
     drops: Mapping[DropReason, int]
     tx_batches: tuple[int, ...]
     rx_batches: tuple[int, ...]
@@ -357,8 +364,11 @@ class StatsTable(Mapping[str, "memoryview[int]"]):
 
 @dataclass(frozen=True)
 class TransportInfo:
-    """A transport as it stands: buffer sizes and offloads are those in effect."""
+    """A transport as it stands: buffer sizes and offloads are those in effect.
 
+    `sockets` is 1, or with several workers one for each, bound to the same port."""
+
+    sockets: int
     local: Address | None
     send_buffer: int
     receive_buffer: int

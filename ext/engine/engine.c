@@ -21,6 +21,20 @@ static int open_library(struct dco_engine *engine)
     return 0; /* with nothing configured the default provider loads itself */
 }
 
+static int init_workers(struct dco_engine *engine)
+{
+    int error = 0;
+
+    engine->worker = calloc(engine->config.workers, sizeof *engine->worker);
+    if (!engine->worker)
+        return -ENOMEM;
+    while (engine->workers < engine->config.workers && !error) {
+        unsigned index = engine->workers++;
+        error = dco_worker_init(&engine->worker[index], engine, index);
+    }
+    return error;
+}
+
 static int init_parts(struct dco_engine *engine)
 {
     size_t peers = engine->config.max_peers;
@@ -33,13 +47,13 @@ static int init_parts(struct dco_engine *engine)
     if (!error)
         error = dco_lpm_init(&engine->lpm, &engine->rcu, 2 * peers);
     if (!error)
-        error = dco_ring_init(&engine->control, DCO_CONTROL_RING);
+        error = dco_transport_table_init(&engine->transports);
     if (!error)
         error = dco_bell_init(&engine->control_bell);
     if (!error)
         error = dco_events_init(&engine->events);
     if (!error)
-        error = dco_worker_init(&engine->worker, engine);
+        error = init_workers(engine);
     return error;
 }
 
@@ -49,7 +63,8 @@ int dco_engine_create(const struct dco_engine_config *config, struct dco_engine 
     int error;
 
     if ((config->mode != DCO_MODE_P2P && config->mode != DCO_MODE_MULTIPEER)
-        || config->max_peers > DCO_PEER_ID_MAX)
+        || config->max_peers > DCO_PEER_ID_MAX || config->workers > DCO_WORKERS_MAX
+        || (config->single_thread && config->workers > 1))
         return -EINVAL;
     engine = aligned_alloc(DCO_CACHE_LINE, sizeof *engine);
     if (!engine)
@@ -58,9 +73,9 @@ int dco_engine_create(const struct dco_engine_config *config, struct dco_engine 
     engine->config = *config;
     if (!engine->config.max_peers)
         engine->config.max_peers = DCO_PEERS_DEFAULT;
-    engine->tun.fd = engine->events.bell.fd = engine->control_bell.fd = -1;
-    engine->worker.stop_fd = engine->worker.kick_fd = engine->worker.timer_fd = -1;
-    engine->worker.transmit_epoll = engine->worker.receive_epoll = -1;
+    if (!engine->config.workers)
+        engine->config.workers = 1;
+    engine->events.bell.fd = engine->control_bell.fd = -1;
     atomic_store(&engine->offloads, config->offloads);
     atomic_store(&engine->source_check, config->source_check);
     pthread_mutex_init(&engine->lock, NULL);
@@ -106,21 +121,41 @@ int dco_engine_open_tun(struct dco_engine *engine, const char *name, int netns_f
 
     if (error)
         return error;
-    error = dco_tun_open(&engine->tun, name, netns_fd, engine->config.offloads);
+    error =
+        dco_tun_open(&engine->tun, name, netns_fd, engine->config.offloads, engine->config.workers);
     engine->tun_open = !error;
     dco_engine_leave(engine);
     return error;
 }
 
-int dco_engine_adopt_tun(struct dco_engine *engine, int fd)
+int dco_engine_adopt_tun(struct dco_engine *engine, const int *fds, unsigned queues)
 {
-    int error = enter_without_tun(engine);
+    int error = queues && queues <= engine->config.workers ? enter_without_tun(engine) : -EINVAL;
 
     if (error)
         return error;
-    error = dco_tun_adopt(&engine->tun, fd, engine->config.offloads);
+    error = dco_tun_adopt(&engine->tun, fds, queues, engine->config.offloads);
     engine->tun_open = !error;
     dco_engine_leave(engine);
+    return error;
+}
+
+static void stop_workers(struct dco_engine *engine)
+{
+    for (unsigned i = 0; i < engine->workers; i++)
+        dco_worker_stop(&engine->worker[i]);
+    for (unsigned i = 0; i < engine->workers; i++)
+        dco_worker_join(&engine->worker[i]);
+}
+
+static int start_workers(struct dco_engine *engine)
+{
+    int error = 0;
+
+    for (unsigned i = 0; i < engine->workers && !error; i++)
+        error = dco_worker_start(&engine->worker[i]);
+    if (error)
+        stop_workers(engine);
     return error;
 }
 
@@ -135,7 +170,7 @@ int dco_engine_start(struct dco_engine *engine)
     else if (!engine->tun_open)
         error = -ENODEV;
     else
-        error = dco_worker_start(&engine->worker, engine);
+        error = start_workers(engine);
     if (!error)
         engine->state = DCO_ENGINE_RUNNING;
     dco_engine_leave(engine);
@@ -198,30 +233,18 @@ void dco_engine_remove_peers_of(struct dco_engine *engine, struct dco_transport 
 
 /* --- the end --- */
 
-static void free_transports(struct dco_engine *engine)
-{
-    for (int i = 0; i < DCO_TRANSPORTS_MAX; i++) {
-        struct dco_transport *transport = atomic_exchange(&engine->transport[i], NULL);
-        if (transport) {
-            dco_udp_detach(&transport->udp);
-            free(transport);
-        }
-    }
-}
-
 /* Calls that use a transport without the lock end soon: their sends do not block for long. */
 static void wait_for_pins(struct dco_engine *engine)
 {
     struct timespec pause = {.tv_nsec = 100000};
+    struct dco_transport *transport;
     bool pinned = true;
 
     while (pinned) {
         pinned = false;
         pthread_mutex_lock(&engine->lock);
-        for (int i = 0; i < DCO_TRANSPORTS_MAX; i++) {
-            struct dco_transport *transport = atomic_load(&engine->transport[i]);
-            pinned |= transport && transport->pins;
-        }
+        for (uint32_t slot = 0; (transport = dco_transport_next(&engine->transports, &slot));)
+            pinned |= transport->pins;
         pthread_mutex_unlock(&engine->lock);
         if (pinned)
             nanosleep(&pause, NULL);
@@ -235,15 +258,23 @@ void dco_engine_close(struct dco_engine *engine)
     engine->state = DCO_ENGINE_CLOSED;
     dco_engine_leave(engine);
 
-    dco_worker_stop(&engine->worker);
+    stop_workers(engine);
     wait_for_pins(engine);
     pthread_mutex_lock(&engine->lock);
     dco_engine_remove_peers_of(engine, NULL, DCO_DELETED_TEARDOWN);
-    free_transports(engine);
+    dco_transport_table_destroy(&engine->transports);
     dco_tun_close(&engine->tun);
     pthread_mutex_unlock(&engine->lock);
     dco_bell_ring(&engine->events.bell); /* whoever waits finds out */
     dco_bell_ring(&engine->control_bell);
+}
+
+static void destroy_workers(struct dco_engine *engine)
+{
+    for (unsigned i = 0; i < engine->workers; i++)
+        dco_worker_destroy(&engine->worker[i]);
+    free(engine->worker);
+    engine->worker = NULL;
 }
 
 void dco_engine_free(struct dco_engine *engine)
@@ -251,12 +282,11 @@ void dco_engine_free(struct dco_engine *engine)
     if (!engine)
         return;
     dco_engine_close(engine);
-    dco_worker_destroy(&engine->worker);
+    destroy_workers(engine);
     if (engine->rcu.tail)
         dco_rcu_destroy(&engine->rcu);
     if (engine->events.tail)
         dco_events_destroy(&engine->events);
-    dco_ring_destroy(&engine->control);
     dco_bell_destroy(&engine->control_bell);
     dco_lpm_destroy(&engine->lpm);
     dco_peer_table_destroy(&engine->peers);
@@ -276,23 +306,18 @@ void dco_engine_forget(struct dco_engine *engine)
     pthread_mutex_init(&engine->control_lock, NULL);
     pthread_mutex_init(&engine->rcu.lock, NULL);
     pthread_mutex_init(&engine->events.lock, NULL);
-    engine->worker.transmit_started = engine->worker.receive_started = false;
+    for (unsigned i = 0; i < engine->workers; i++)
+        engine->worker[i].transmit_started = engine->worker[i].receive_started = false;
     engine->rcu.readers = 0;
     for (struct dco_peer *peer = engine->peers.first; peer; peer = peer->next)
         for (int slot = 0; slot < 2; slot++)
             dco_key_free(atomic_exchange(&peer->keys.slot[slot], NULL));
-    for (int i = 0; i < DCO_TRANSPORTS_MAX; i++) {
-        struct dco_transport *transport = atomic_load(&engine->transport[i]);
-        if (transport) {
-            transport->pins = 0;
-            transport->udp.options = 0;
-            dco_udp_detach(&transport->udp);
-        }
-    }
+    dco_transport_table_forget(&engine->transports);
     dco_tun_close(&engine->tun);
     dco_bell_destroy(&engine->events.bell);
     dco_bell_destroy(&engine->control_bell);
-    dco_worker_destroy(&engine->worker);
+    for (unsigned i = 0; i < engine->workers; i++)
+        dco_worker_destroy(&engine->worker[i]);
 }
 
 int dco_engine_event_fd(struct dco_engine *engine)

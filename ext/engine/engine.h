@@ -13,26 +13,14 @@
 
 #include "dco.h"
 #include "engine/events.h"
+#include "engine/transport.h"
 #include "engine/worker.h"
 #include "io/tun.h"
-#include "io/udp.h"
 #include "peers/lpm.h"
 #include "peers/peer_table.h"
 #include "sync/rcu.h"
-#include "sync/ring.h"
 
 enum dco_engine_state { DCO_ENGINE_NEW, DCO_ENGINE_RUNNING, DCO_ENGINE_CLOSED };
-
-/* A socket that peers are reached through. Freed by detach, when all threads have passed. */
-struct dco_transport {
-    uint32_t id;
-    struct dco_udp udp;
-    uint32_t peers; /* lock */
-    uint32_t pins;  /* lock: calls that use it without the lock */
-    bool watched;   /* lock: in the receive thread's epoll set */
-    atomic_bool failed;
-    struct dco_event_record record;
-};
 
 struct dco_engine {
     struct dco_engine_config config;
@@ -41,7 +29,6 @@ struct dco_engine {
     enum dco_engine_state state; /* lock */
     bool tun_open;               /* lock */
     uint64_t generations;        /* lock */
-    uint32_t transports;         /* lock */
     _Atomic bool source_check;
     _Atomic uint32_t offloads; /* what may be used */
 
@@ -50,14 +37,15 @@ struct dco_engine {
     struct dco_peer_table peers;
     struct dco_lpm lpm;
     _Atomic(struct dco_peer *) only; /* P2P: the peer, or NULL */
-    _Atomic(struct dco_transport *) transport[DCO_TRANSPORTS_MAX];
+    struct dco_transport_table transports;
 
     struct dco_events events;
-    struct dco_ring control; /* receive thread to API */
     struct dco_bell control_bell;
     pthread_mutex_t control_lock; /* between API readers */
     struct dco_event_record interface_gone;
-    struct dco_worker worker;
+    atomic_bool tun_gone; /* and nobody listens to it any more */
+    struct dco_worker *worker;
+    unsigned workers; /* fixed at creation */
 };
 
 static inline uint64_t dco_now_ns(void)
@@ -91,17 +79,13 @@ static inline struct dco_peer *dco_engine_owner(struct dco_engine *engine, uint8
     return dco_lpm_lookup(&engine->lpm, family, ip);
 }
 
-/* A thread has found the socket shut down or dead. False: busy, try again later. */
-bool dco_transport_fail(struct dco_engine *engine, struct dco_transport *transport, int error);
-/* Empties the error queue and charges each entry to the peer it is about. */
-void dco_transport_drain_errors(struct dco_engine *engine, struct dco_transport *transport);
-
 /* A key should be replaced, or can seal no more; told once per key and reason. */
 void dco_engine_key_event(struct dco_engine *engine, struct dco_peer *peer, struct dco_key *key,
                           enum dco_event_kind kind);
 
-/* Hands a packet to the control port. `peer_id` < 0: not from inside a data packet. */
-bool dco_control_put(struct dco_engine *engine, uint32_t transport, int64_t peer_id,
+/* Hands a packet to the control port. `peer_id` < 0: not from inside a data packet. The bell is the
+ * caller's to ring, once per batch. */
+bool dco_control_put(struct dco_worker *worker, uint64_t transport, int64_t peer_id,
                      const struct dco_address *remote, const struct dco_address *local,
                      const void *data, size_t size);
 

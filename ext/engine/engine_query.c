@@ -14,6 +14,7 @@ int dco_engine_set_source_check(struct dco_engine *engine, bool on)
 /* The offload header is part of how the TUN was opened. */
 int dco_engine_set_offloads(struct dco_engine *engine, uint32_t offloads)
 {
+    struct dco_transport *transport;
     int error = dco_engine_enter(engine);
 
     if (error)
@@ -22,11 +23,9 @@ int dco_engine_set_offloads(struct dco_engine *engine, uint32_t offloads)
         error = -EBUSY;
     if (!error && engine->tun_open)
         error = dco_tun_set_offloads(&engine->tun, offloads);
-    for (int i = 0; i < DCO_TRANSPORTS_MAX && !error; i++) {
-        struct dco_transport *transport = atomic_load(&engine->transport[i]);
-        if (transport)
-            error = dco_udp_set_offloads(&transport->udp, offloads);
-    }
+    for (uint32_t slot = 0; !error && (transport = dco_transport_next(&engine->transports, &slot));)
+        for (unsigned i = 0; i < transport->sockets && !error; i++)
+            error = dco_udp_set_offloads(&transport->udp[i], offloads);
     if (!error)
         atomic_store(&engine->offloads, offloads);
     dco_engine_leave(engine);
@@ -36,18 +35,19 @@ int dco_engine_set_offloads(struct dco_engine *engine, uint32_t offloads)
 /* Active: on the TUN, and on every socket (with none: what a socket could have). */
 int dco_engine_offloads(struct dco_engine *engine, uint32_t *allowed, uint32_t *active)
 {
-    const uint32_t udp = DCO_OFFLOAD_UDP_GSO | DCO_OFFLOAD_UDP_GRO | DCO_OFFLOAD_UDP_BATCH;
+    const uint32_t group = DCO_OFFLOAD_UDP_SIBLINGS | DCO_OFFLOAD_UDP_STEERING;
+    const uint32_t udp = DCO_OFFLOAD_UDP_GSO | DCO_OFFLOAD_UDP_GRO | DCO_OFFLOAD_UDP_BATCH
+                         | (engine->workers > 1 ? group : 0);
+    struct dco_transport *transport;
     int error = dco_engine_enter(engine);
 
     if (error)
         return error;
     *allowed = atomic_load(&engine->offloads);
     *active = (*allowed & udp) | (engine->tun_open ? atomic_load(&engine->tun.offloads) : 0);
-    for (int i = 0; i < DCO_TRANSPORTS_MAX; i++) {
-        struct dco_transport *transport = atomic_load(&engine->transport[i]);
-        if (transport)
-            *active &= ~udp | atomic_load(&transport->udp.offloads);
-    }
+    for (uint32_t slot = 0; (transport = dco_transport_next(&engine->transports, &slot));)
+        for (unsigned i = 0; i < transport->sockets; i++)
+            *active &= ~udp | atomic_load(&transport->udp[i].offloads);
     dco_engine_leave(engine);
     return 0;
 }
@@ -59,9 +59,10 @@ int dco_engine_stats(struct dco_engine *engine, struct dco_engine_stats *stats)
     if (error)
         return error;
     memset(stats, 0, sizeof *stats);
-    dco_worker_stats(&engine->worker, stats);
+    for (unsigned i = 0; i < engine->workers; i++)
+        dco_worker_stats(&engine->worker[i], stats);
     stats->peers = engine->peers.count;
-    stats->transports = engine->transports;
+    stats->transports = engine->transports.count;
     stats->retired = atomic_load(&engine->rcu.waiting);
     dco_engine_leave(engine);
     return 0;
@@ -78,6 +79,7 @@ int dco_engine_tun_info(struct dco_engine *engine, struct dco_tun_info *info)
         memcpy(info->name, engine->tun.name, sizeof info->name);
         info->ifindex = engine->tun.ifindex;
         info->offloads = atomic_load(&engine->tun.offloads);
+        info->queues = engine->tun.queues;
         info->owned = engine->tun.owned;
         info->vnet = engine->tun.vnet;
     }

@@ -115,7 +115,7 @@ static void apply_settings(struct dco_engine *engine, struct dco_peer *peer,
         atomic_store(&peer->keepalive_set_ns, dco_now_ns());
         atomic_store(&peer->keepalive_interval_s, config->keepalive_interval_s);
         atomic_store(&peer->keepalive_timeout_s, config->keepalive_timeout_s);
-        dco_worker_kick(&engine->worker);
+        dco_worker_kick(&engine->worker[peer->home]);
     }
 }
 
@@ -140,7 +140,7 @@ static int check_remote(const struct dco_transport *transport, const struct dco_
     if (!config->remote.port
         || (config->remote.family != AF_INET && config->remote.family != AF_INET6))
         return -EINVAL;
-    if (config->remote.family == AF_INET6 && transport->udp.family == AF_INET)
+    if (config->remote.family == AF_INET6 && transport->udp->family == AF_INET)
         return -EAFNOSUPPORT;
     return 0;
 }
@@ -168,7 +168,8 @@ static void insert(struct dco_engine *engine, struct dco_peer *peer,
 
     if (engine->config.mode == DCO_MODE_P2P && before)
         dco_engine_remove_peer(engine, before, DCO_DELETED_TEARDOWN);
-    dco_peer_table_move(&engine->peers, peer, peer->transport->id, &config->remote);
+    dco_peer_table_move(&engine->peers, peer, dco_transport_slot(peer->transport->id),
+                        &config->remote);
     dco_peer_table_add(&engine->peers, peer);
     peer->transport->peers++;
     apply_settings(engine, peer, config, change);
@@ -179,9 +180,7 @@ static void insert(struct dco_engine *engine, struct dco_peer *peer,
 static int add_locked(struct dco_engine *engine, const struct dco_peer_config *config,
                       uint64_t *generation)
 {
-    struct dco_transport *transport = config->transport < (uint32_t)DCO_TRANSPORTS_MAX
-                                          ? atomic_load(&engine->transport[config->transport])
-                                          : NULL;
+    struct dco_transport *transport = dco_transport_find(&engine->transports, config->transport);
     struct vpn_change change;
     struct dco_peer *peer;
     int error = transport ? check_remote(transport, config) : -ENOTSOCK;
@@ -208,6 +207,7 @@ static int add_locked(struct dco_engine *engine, const struct dco_peer_config *c
     engine->generations++;
     peer->engine = engine;
     peer->transport = transport;
+    peer->home = config->id % engine->workers;
     atomic_store(&peer->tx_id, config->id);
     insert(engine, peer, config, &change);
     *generation = peer->generation;
@@ -255,7 +255,8 @@ static int set_locked(struct dco_engine *engine, struct dco_peer_ref ref,
     if (!error)
         error = prepare_addresses(engine, config, peer, &change);
     if (!error && config->present & DCO_PEER_REMOTE) {
-        error = dco_peer_table_move(&engine->peers, peer, peer->transport->id, &config->remote);
+        error = dco_peer_table_move(&engine->peers, peer, dco_transport_slot(peer->transport->id),
+                                    &config->remote);
         if (error) {
             dco_lpm_route_free(change.route[0]);
             dco_lpm_route_free(change.route[1]);

@@ -6,14 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-int dco_receive_new(struct dco_engine *engine, struct dco_receive **out)
+int dco_receive_new(struct dco_worker *worker, struct dco_receive **out)
 {
     struct dco_receive *receive = calloc(1, sizeof *receive);
     int error;
 
     if (!receive)
         return -ENOMEM;
-    receive->engine = engine;
+    receive->engine = worker->engine;
+    receive->worker = worker;
     error = dco_udp_inbox_init(&receive->inbox);
     if (error) {
         free(receive);
@@ -56,13 +57,14 @@ static enum dco_drop drop_of_error(int error)
 static int write_patiently(struct dco_receive *receive, const struct iovec *iov, int parts)
 {
     struct dco_tun *tun = &receive->engine->tun;
-    int error = dco_tun_write(tun, iov, parts);
+    unsigned queue = receive->worker->index < tun->queues ? receive->worker->index : 0;
+    int error = dco_tun_write(tun, queue, iov, parts);
 
     if (error == -EAGAIN && !receive->impatient) {
-        struct pollfd fds[2] = {{.fd = tun->fd, .events = POLLOUT},
-                                {.fd = receive->engine->worker.stop_fd, .events = POLLIN}};
+        struct pollfd fds[2] = {{.fd = tun->queue[queue], .events = POLLOUT},
+                                {.fd = receive->worker->stop_fd, .events = POLLIN}};
         if (poll(fds, 2, DCO_SEND_WAIT_MS) > 0 && fds[0].revents & POLLOUT)
-            error = dco_tun_write(tun, iov, parts);
+            error = dco_tun_write(tun, queue, iov, parts);
         receive->impatient = error == -EAGAIN;
     }
     dco_counter_add(&receive->stats.tun_writes, 1);
@@ -143,7 +145,7 @@ static void punt(struct dco_receive *receive, struct dco_transport *transport,
                  const struct dco_udp_train *train, int64_t peer_id, const uint8_t *data,
                  uint32_t size)
 {
-    if (!dco_control_put(receive->engine, transport->id, peer_id, &train->remote, &train->local,
+    if (!dco_control_put(receive->worker, transport->id, peer_id, &train->remote, &train->local,
                          data, size)) {
         drop(receive, DCO_DROP_CONTROL_FULL, 1);
         return;
@@ -178,7 +180,7 @@ static void report_float(struct dco_receive *receive, struct dco_peer *peer,
         atomic_store_explicit(&peer->float_reported_ns, receive->now_ns, memory_order_relaxed);
         dco_events_post(&receive->engine->events, &peer->record[DCO_RECORD_FLOATED], &news);
     } else if (!atomic_exchange(&peer->float_pending, true)) {
-        dco_worker_kick(&receive->engine->worker);
+        dco_worker_kick(receive->worker);
     }
 }
 
@@ -202,7 +204,8 @@ static void move_peer(struct dco_receive *receive, struct dco_peer *peer,
     if (peer->dead)
         error = -ENOENT;
     else if (floated)
-        error = dco_peer_table_move(&engine->peers, peer, peer->transport->id, &endpoint->remote);
+        error = dco_peer_table_move(&engine->peers, peer, dco_transport_slot(peer->transport->id),
+                                    &endpoint->remote);
     if (!error) {
         dco_peer_endpoint_write(peer, endpoint);
         dco_peer_path_reset(peer);
@@ -217,17 +220,18 @@ static void check_endpoint(struct dco_receive *receive, struct dco_transport *tr
                            const struct dco_udp_train *train, struct dco_peer *peer)
 {
     struct dco_endpoint now = {train->remote, train->local}, known;
+    uint32_t slot = dco_transport_slot(transport->id);
     struct dco_peer *owner;
 
     if (transport != peer->transport)
         return;
     dco_peer_endpoint_read(peer, &known);
     if (dco_address_equal(&known.remote, &now.remote)) {
-        if (transport->udp.learn_source && !dco_address_equal(&known.local, &now.local))
+        if (transport->udp->learn_source && !dco_address_equal(&known.local, &now.local))
             move_peer(receive, peer, &now, false);
         return;
     }
-    owner = dco_peer_table_by_address(&receive->engine->peers, transport->id, &now.remote);
+    owner = dco_peer_table_by_address(&receive->engine->peers, slot, &now.remote);
     if ((owner && owner != peer) || is_vpn_address(receive->engine, &now.remote))
         refuse_float(receive->engine, peer, &now);
     else
@@ -299,7 +303,8 @@ static struct dco_peer *find_peer(struct dco_receive *receive, struct dco_transp
 
     if (engine->config.mode == DCO_MODE_MULTIPEER) {
         if (id == DCO_PEER_ID_UNDEFINED)
-            return dco_peer_table_by_address(&engine->peers, transport->id, &train->remote);
+            return dco_peer_table_by_address(&engine->peers, dco_transport_slot(transport->id),
+                                             &train->remote);
         return dco_peer_table_by_id(&engine->peers, id);
     }
     only = atomic_load_explicit(&engine->only, memory_order_acquire);
@@ -352,6 +357,28 @@ static enum dco_drop open_packet(struct dco_receive *receive, struct dco_peer *p
     return DCO_DROP_NONE;
 }
 
+/* What goes with a datagram from one worker to another. */
+struct handed {
+    uint64_t transport;
+    struct dco_address remote, local;
+};
+
+/* Steering missed, or there is none: the peer's home opens it, and nobody else. */
+static void hand_over(struct dco_receive *receive, const struct dco_transport *transport,
+                      const struct dco_udp_train *train, unsigned home, const uint8_t *packet,
+                      uint32_t size)
+{
+    struct handed head = {transport->id, train->remote, train->local};
+
+    if (!dco_handoff_put(&receive->engine->worker[home].to_open, receive->worker->index, &head,
+                         sizeof head, packet, size)) {
+        drop(receive, DCO_DROP_RX_HANDOFF_FULL, 1);
+        return;
+    }
+    receive->handed |= 1u << home;
+    dco_counter_add(&receive->stats.handed_to_open, 1);
+}
+
 static void receive_data(struct dco_receive *receive, struct dco_transport *transport,
                          const struct dco_udp_train *train, uint8_t *packet, uint32_t size)
 {
@@ -361,6 +388,10 @@ static void receive_data(struct dco_receive *receive, struct dco_transport *tran
 
     if (!peer) {
         drop(receive, DCO_DROP_RX_UNKNOWN_PEER, 1);
+        return;
+    }
+    if (peer->home != receive->worker->index) {
+        hand_over(receive, transport, train, peer->home, packet, size);
         return;
     }
     dco_counter_add(&peer->link_rx_packets, 1);
@@ -411,30 +442,72 @@ static uint32_t receive_train(struct dco_receive *receive, struct dco_transport 
     return packets;
 }
 
-bool dco_receive_batch(struct dco_receive *receive, struct dco_transport *transport)
+static void begin_batch(struct dco_receive *receive)
 {
-    unsigned width = receive->inbox.width;
-    int trains = dco_udp_receive(&transport->udp, &receive->inbox);
-    uint32_t packets = 0;
-
-    if (trains <= 0) {
-        if (trains < 0 && trains != -EAGAIN && trains != -EINTR)
-            dco_transport_drain_errors(receive->engine, transport);
-        return false;
-    }
     receive->now_ns = dco_now_ns();
     receive->impatient = false;
     receive->source_family = 0;
     reset_items(receive);
+}
+
+static void end_batch(struct dco_receive *receive)
+{
+    write_items(receive);
+    for (; receive->handed; receive->handed &= receive->handed - 1)
+        dco_handoff_announce(&receive->engine->worker[__builtin_ctz(receive->handed)].to_open);
+    if (receive->signal)
+        dco_bell_ring(&receive->engine->control_bell);
+    receive->signal = false;
+}
+
+bool dco_receive_batch(struct dco_receive *receive, struct dco_transport *transport)
+{
+    struct dco_udp *udp = dco_transport_udp(transport, receive->worker->index);
+    unsigned width = receive->inbox.width;
+    int trains = dco_udp_receive(udp, &receive->inbox);
+    uint32_t packets = 0;
+
+    if (trains <= 0) {
+        if (trains < 0 && trains != -EAGAIN && trains != -EINTR)
+            dco_transport_drain_errors(receive->engine, transport, udp);
+        return false;
+    }
+    begin_batch(receive);
     for (int i = 0; i < trains; i++)
         packets += receive_train(receive, transport, &receive->inbox.train[i]);
-    write_items(receive);
+    end_batch(receive);
     dco_counter_add(&receive->stats.udp_receives, 1);
     dco_counter_add(&receive->stats.udp_receive_messages, (unsigned)trains);
     dco_counter_add(&receive->stats.udp_receive_packets, packets);
     dco_stats_batch(receive->stats.rx_batches, packets);
-    if (receive->signal)
-        dco_bell_ring(&receive->engine->control_bell);
-    receive->signal = false;
     return (unsigned)trains == width;
+}
+
+/* The datagrams lie in the inbox, which is free between batches, until they are written. */
+bool dco_receive_handed(struct dco_receive *receive)
+{
+    struct dco_handoff *handoff = &receive->worker->to_open;
+    uint32_t used = 0;
+    size_t record;
+
+    begin_batch(receive);
+    while (used < DCO_HANDOFF_BATCH && (record = dco_handoff_peek(handoff))) {
+        uint8_t *packet = receive->inbox.buffer + used;
+        uint32_t size = (uint32_t)(record - sizeof(struct handed));
+        struct dco_udp_train train = {.data = packet, .size = size, .segment = size};
+        struct dco_transport *transport;
+        struct handed head;
+
+        dco_handoff_take(handoff, &head, sizeof head, packet);
+        used += (size + 63) & ~63u;
+        train.remote = head.remote;
+        train.local = head.local;
+        transport = dco_transport_find(&receive->engine->transports, head.transport);
+        if (transport)
+            receive_data(receive, transport, &train, packet, size);
+        else
+            drop(receive, DCO_DROP_RX_UNKNOWN_PEER, 1);
+    }
+    end_batch(receive);
+    return used >= DCO_HANDOFF_BATCH;
 }

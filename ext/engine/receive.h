@@ -7,10 +7,12 @@
 
 struct dco_receive {
     struct dco_engine *engine;
+    struct dco_worker *worker;
     struct dco_thread_stats stats;
     uint64_t now_ns;
-    bool signal;    /* control packets were queued: tell once per batch */
-    bool impatient; /* the reader has been waited for once in this batch */
+    bool signal;     /* control packets were queued: tell once per batch */
+    bool impatient;  /* the reader has been waited for once in this batch */
+    uint32_t handed; /* bit n: worker n was given something in this batch */
     /* the last source address that was looked up in this batch, and its owner */
     uint8_t source_family;
     uint8_t source_ip[16];
@@ -19,10 +21,13 @@ struct dco_receive {
     struct dco_gro gro;
 };
 
-int dco_receive_new(struct dco_engine *engine, struct dco_receive **receive);
+int dco_receive_new(struct dco_worker *worker, struct dco_receive **receive);
 void dco_receive_free(struct dco_receive *receive);
 
 /* One batch from a socket to the TUN. True: there may be more at once. */
 bool dco_receive_batch(struct dco_receive *receive, struct dco_transport *transport);
+
+/* One batch of what other workers have received for peers of this one. True: there may be more. */
+bool dco_receive_handed(struct dco_receive *receive);
 
 #endif

@@ -87,6 +87,8 @@ uint64_t dco_timer_run(struct dco_transmit *transmit)
     transmit->now_ns = dco_now_ns();
     for (uint32_t id = 0; (peer = dco_peer_table_next(&transmit->engine->peers, &id)); id++) {
         bool expired = false;
+        if (peer->home != transmit->worker->index)
+            continue;
         next = min64(next, check_expiry(transmit, peer, &expired));
         if (!expired) {
             next = min64(next, check_ping(transmit, peer));

@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-int dco_transmit_new(struct dco_engine *engine, struct dco_transmit **out)
+int dco_transmit_new(struct dco_worker *worker, struct dco_transmit **out)
 {
     struct dco_transmit *transmit = calloc(1, sizeof *transmit);
 
     if (!transmit)
         return -ENOMEM;
-    transmit->engine = engine;
+    transmit->engine = worker->engine;
+    transmit->worker = worker;
     transmit->arena = malloc(DCO_TUN_ARENA);
     transmit->sealed = malloc(DCO_SEND_ARENA);
     if (!transmit->arena || !transmit->sealed) {
@@ -90,13 +91,13 @@ static void send_run(struct dco_transmit *transmit, unsigned first, unsigned cou
 {
     struct dco_transport *transport = transmit->transport[first];
     struct dco_udp_message *messages = &transmit->message[first];
+    struct dco_udp *udp = dco_transport_udp(transport, transmit->worker->index);
     struct dco_udp_tally tally = {0};
     bool had_source[DCO_SEND_MESSAGES];
 
     for (unsigned i = 0; i < count; i++)
         had_source[i] = messages[i].local.family;
-    dco_udp_send(&transport->udp, &transmit->outbox, messages, count,
-                 transmit->engine->worker.stop_fd, &tally);
+    dco_udp_send(udp, &transmit->outbox, messages, count, transmit->worker->stop_fd, &tally);
     dco_counter_add(&transmit->stats.udp_sends, tally.calls);
     dco_counter_add(&transmit->stats.udp_send_messages, tally.messages);
     dco_counter_add(&transmit->stats.udp_send_packets, tally.packets);
@@ -106,7 +107,7 @@ static void send_run(struct dco_transmit *transmit, unsigned first, unsigned cou
     for (unsigned i = 0; i < count; i++)
         account(transmit, &messages[i], had_source[i]);
     if (tally.errors_queued)
-        dco_transport_drain_errors(transmit->engine, transport);
+        dco_transport_drain_errors(transmit->engine, transport, udp);
     if (tally.dead)
         dco_transport_fail(transmit->engine, transport, EPIPE);
 }
@@ -176,6 +177,7 @@ static bool message_takes(const struct dco_transmit *transmit, const struct dco_
 /* Room for one more datagram of `size` bytes, at transmit->sealed + transmit->sealed_size. */
 static enum dco_drop reserve(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t size)
 {
+    const struct dco_udp *udp = dco_transport_udp(peer->transport, transmit->worker->index);
     enum dco_drop drop;
 
     if (transmit->messages && message_takes(transmit, peer, size)
@@ -186,8 +188,7 @@ static enum dco_drop reserve(struct dco_transmit *transmit, struct dco_peer *pee
     drop = message_begin(transmit, peer, size);
     transmit->growing =
         drop == DCO_DROP_NONE
-        && atomic_load_explicit(&peer->transport->udp.offloads, memory_order_relaxed)
-               & DCO_OFFLOAD_UDP_GSO;
+        && atomic_load_explicit(&udp->offloads, memory_order_relaxed) & DCO_OFFLOAD_UDP_GSO;
     return drop;
 }
 
@@ -306,20 +307,68 @@ static void transmit_segments(struct dco_transmit *transmit, struct dco_peer *pe
     dco_counter_add(&peer->vpn_tx_packets, packets);
 }
 
+/* What goes with a packet from one worker to another. */
+struct handed {
+    struct dco_vnet vnet;
+    bool has_vnet;
+};
+
+/* How many packets a super-packet is, where nothing else will be done with it. */
+static uint32_t count_packets(struct dco_transmit *transmit, const struct dco_vnet *vnet,
+                              uint8_t *packet, uint32_t size)
+{
+    return dco_gso_begin(&transmit->gso, vnet, packet, size) ? 1 : dco_gso_count(&transmit->gso);
+}
+
+/* The peer's home seals for it, and nobody else. */
+static void hand_over(struct dco_transmit *transmit, struct dco_peer *peer,
+                      const struct dco_vnet *vnet, uint8_t *packet, uint32_t size)
+{
+    struct dco_worker *home = &transmit->engine->worker[peer->home];
+    struct handed head = {.has_vnet = vnet};
+
+    if (vnet)
+        head.vnet = *vnet;
+    if (dco_handoff_put(&home->to_seal, transmit->worker->index, &head, sizeof head, packet,
+                        size)) {
+        transmit->handed |= 1u << peer->home;
+        dco_counter_add(&transmit->stats.handed_to_seal, 1);
+    } else {
+        uint32_t packets = count_packets(transmit, vnet, packet, size);
+        dco_counter_add(&transmit->stats.tun_read_packets, packets);
+        dco_stats_drop(&transmit->stats, DCO_DROP_TX_HANDOFF_FULL, packets);
+    }
+}
+
+static void announce(struct dco_transmit *transmit)
+{
+    for (; transmit->handed; transmit->handed &= transmit->handed - 1)
+        dco_handoff_announce(&transmit->engine->worker[__builtin_ctz(transmit->handed)].to_seal);
+}
+
+static bool is_ip(const uint8_t *packet, uint32_t size)
+{
+    return size && ((packet[0] >> 4 == 4 && size >= 20) || (packet[0] >> 4 == 6 && size >= 40));
+}
+
 static void transmit_packet(struct dco_transmit *transmit, const struct dco_vnet *vnet,
                             uint8_t *packet, uint32_t size)
 {
-    enum dco_drop drop = dco_gso_begin(&transmit->gso, vnet, packet, size);
-    struct dco_peer *peer;
+    struct dco_peer *peer = is_ip(packet, size) ? select_peer(transmit->engine, packet) : NULL;
+    enum dco_drop drop;
     struct dco_key *key;
 
+    if (peer && peer->home != transmit->worker->index) {
+        hand_over(transmit, peer, vnet, packet, size);
+        return;
+    }
+    drop = dco_gso_begin(&transmit->gso, vnet, packet, size);
     if (drop) {
         dco_stats_drop(&transmit->stats, drop, 1);
         dco_counter_add(&transmit->stats.tun_read_packets, 1);
         return;
     }
     dco_counter_add(&transmit->stats.tun_read_packets, dco_gso_count(&transmit->gso));
-    peer = select_peer(transmit->engine, packet);
     if (!peer) {
         dco_stats_drop(&transmit->stats, DCO_DROP_TX_NO_PEER, dco_gso_count(&transmit->gso));
         return;
@@ -355,12 +404,13 @@ static void transmit_read(struct dco_transmit *transmit, uint8_t *data, uint32_t
 bool dco_transmit_batch(struct dco_transmit *transmit)
 {
     struct dco_tun *tun = &transmit->engine->tun;
+    unsigned queue = transmit->worker->index;
     uint32_t offset[DCO_TUN_BATCH], size[DCO_TUN_BATCH], used = 0;
     unsigned count = 0;
     bool more = true;
 
     while (count < DCO_TUN_BATCH && used < DCO_TUN_BATCH_BYTES && more) {
-        ssize_t n = dco_tun_read(tun, transmit->arena + used, DCO_TUN_READ_MAX);
+        ssize_t n = dco_tun_read(tun, queue, transmit->arena + used, DCO_TUN_READ_MAX);
         if (n <= 0) { /* whether the descriptor is dead, epoll tells */
             more = n == -EINTR;
             continue;
@@ -378,5 +428,25 @@ bool dco_transmit_batch(struct dco_transmit *transmit)
     for (unsigned i = 0; i < count; i++)
         transmit_read(transmit, transmit->arena + offset[i], size[i]);
     dco_transmit_flush(transmit);
+    announce(transmit);
     return count && more;
+}
+
+bool dco_transmit_handed(struct dco_transmit *transmit)
+{
+    struct dco_handoff *handoff = &transmit->worker->to_seal;
+    uint32_t bytes = 0;
+    size_t record;
+
+    transmit->now_ns = dco_now_ns();
+    while (bytes < DCO_TUN_BATCH_BYTES && (record = dco_handoff_peek(handoff))) {
+        struct handed head;
+        uint32_t size = (uint32_t)(record - sizeof head);
+        dco_handoff_take(handoff, &head, sizeof head, transmit->arena);
+        transmit_packet(transmit, head.has_vnet ? &head.vnet : NULL, transmit->arena, size);
+        bytes += size;
+    }
+    dco_transmit_flush(transmit);
+    announce(transmit);
+    return bytes >= DCO_TUN_BATCH_BYTES;
 }

@@ -7,24 +7,29 @@
 
 struct dco_transmit {
     struct dco_engine *engine;
+    struct dco_worker *worker;
     struct dco_thread_stats stats;
     uint64_t now_ns;
     uint8_t *arena;  /* packets as read from the TUN */
     uint8_t *sealed; /* packets for the wire, one behind the other */
     uint32_t sealed_size;
     unsigned messages;
-    bool growing; /* the last message may take another datagram of its size */
+    bool growing;    /* the last message may take another datagram of its size */
+    uint32_t handed; /* bit n: worker n was given something in this batch */
     struct dco_udp_message message[DCO_SEND_MESSAGES];
     struct dco_transport *transport[DCO_SEND_MESSAGES];
     struct dco_udp_outbox outbox;
     struct dco_gso gso;
 };
 
-int dco_transmit_new(struct dco_engine *engine, struct dco_transmit **transmit);
+int dco_transmit_new(struct dco_worker *worker, struct dco_transmit **transmit);
 void dco_transmit_free(struct dco_transmit *transmit);
 
 /* One batch from the TUN to the sockets. True: there may be more at once. */
 bool dco_transmit_batch(struct dco_transmit *transmit);
+
+/* One batch of what other workers have read for peers of this one. True: there may be more. */
+bool dco_transmit_handed(struct dco_transmit *transmit);
 
 /* Seals one payload that is no packet from the TUN (a keepalive); flushed by the caller. */
 bool dco_transmit_seal(struct dco_transmit *transmit, struct dco_peer *peer, const uint8_t *data,

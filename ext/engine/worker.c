@@ -9,12 +9,19 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "engine/engine.h"
 #include "engine/receive.h"
 #include "engine/timer.h"
 #include "engine/transmit.h"
 
-/* What epoll reports: a transport's number, or one of these. */
-enum { SOURCE_TUN = 0x10000, SOURCE_STOP, SOURCE_KICK, SOURCE_TIMER };
+/* What epoll reports: a transport's id, or one of these, which no transport has. */
+#define SOURCE(n) (UINT64_MAX - (n))
+#define SOURCE_TUN SOURCE(0)
+#define SOURCE_STOP SOURCE(1)
+#define SOURCE_KICK SOURCE(2)
+#define SOURCE_TIMER SOURCE(3)
+#define SOURCE_HANDOFF SOURCE(4)
+#define SOURCE_TRANSMIT SOURCE(5) /* single thread: something in the transmit thread's set */
 
 #define EVENTS_AT_ONCE 16
 /* Batches from one source before the others (and the stop) get a look. */
@@ -22,9 +29,9 @@ enum { SOURCE_TUN = 0x10000, SOURCE_STOP, SOURCE_KICK, SOURCE_TIMER };
 /* How long the TUN is silent before the transmit thread gives it back, ms. */
 #define SILENCE_MS 2
 
-static int watch(int epoll, int fd, uint32_t source, uint32_t events)
+static int watch(int epoll, int fd, uint64_t source, uint32_t events)
 {
-    struct epoll_event event = {.events = events, .data.u32 = source};
+    struct epoll_event event = {.events = events, .data.u64 = source};
 
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
@@ -39,29 +46,56 @@ static int open_descriptors(struct dco_worker *worker)
     if (worker->stop_fd < 0 || worker->kick_fd < 0 || worker->timer_fd < 0
         || worker->transmit_epoll < 0 || worker->receive_epoll < 0)
         return -errno;
-    return watch(worker->transmit_epoll, worker->stop_fd, SOURCE_STOP, EPOLLIN)
-                   || watch(worker->receive_epoll, worker->stop_fd, SOURCE_STOP, EPOLLIN)
-                   || watch(worker->transmit_epoll, worker->kick_fd, SOURCE_KICK, EPOLLIN)
-                   || watch(worker->transmit_epoll, worker->timer_fd, SOURCE_TIMER, EPOLLIN)
-               ? -errno
-               : 0;
+    return 0;
 }
 
-int dco_worker_init(struct dco_worker *worker, struct dco_engine *engine)
+static int watch_descriptors(struct dco_worker *worker)
+{
+    int transmit = worker->transmit_epoll, receive = worker->receive_epoll;
+    int error = watch(transmit, worker->stop_fd, SOURCE_STOP, EPOLLIN);
+
+    if (!error)
+        error = watch(receive, worker->stop_fd, SOURCE_STOP, EPOLLIN);
+    if (!error)
+        error = watch(transmit, worker->kick_fd, SOURCE_KICK, EPOLLIN);
+    if (!error)
+        error = watch(transmit, worker->timer_fd, SOURCE_TIMER, EPOLLIN);
+    if (!error)
+        error = watch(transmit, worker->to_seal.bell.fd, SOURCE_HANDOFF, EPOLLIN);
+    if (!error)
+        error = watch(receive, worker->to_open.bell.fd, SOURCE_HANDOFF, EPOLLIN);
+    if (!error && worker->single)
+        error = watch(receive, transmit, SOURCE_TRANSMIT, EPOLLIN);
+    return error;
+}
+
+int dco_worker_init(struct dco_worker *worker, struct dco_engine *engine, unsigned index)
 {
     int error;
 
     memset(worker, 0, sizeof *worker);
+    worker->engine = engine;
+    worker->index = index;
+    worker->single = engine->config.single_thread;
     worker->stop_fd = worker->kick_fd = worker->timer_fd = -1;
     worker->transmit_epoll = worker->receive_epoll = -1;
+    worker->to_seal.bell.fd = worker->to_open.bell.fd = -1;
     pthread_mutex_init(&worker->sealing, NULL);
     worker->transmit_reader = dco_rcu_register(&engine->rcu);
     worker->receive_reader = dco_rcu_register(&engine->rcu);
     error = open_descriptors(worker);
     if (!error)
-        error = dco_transmit_new(engine, &worker->transmit);
+        error = dco_handoff_init(&worker->to_seal, engine->config.workers, index);
     if (!error)
-        error = dco_receive_new(engine, &worker->receive);
+        error = dco_handoff_init(&worker->to_open, engine->config.workers, index);
+    if (!error)
+        error = dco_ring_init(&worker->control, DCO_CONTROL_RING);
+    if (!error)
+        error = dco_transmit_new(worker, &worker->transmit);
+    if (!error)
+        error = dco_receive_new(worker, &worker->receive);
+    if (!error)
+        error = watch_descriptors(worker);
     return error;
 }
 
@@ -75,6 +109,9 @@ void dco_worker_destroy(struct dco_worker *worker)
             close(*fds[i]);
         *fds[i] = -1;
     }
+    dco_handoff_destroy(&worker->to_seal);
+    dco_handoff_destroy(&worker->to_open);
+    dco_ring_destroy(&worker->control);
     dco_transmit_free(worker->transmit);
     dco_receive_free(worker->receive);
     worker->transmit = NULL;
@@ -103,7 +140,7 @@ void dco_worker_kick(struct dco_worker *worker)
         ring_bell(worker->kick_fd);
 }
 
-int dco_worker_watch(struct dco_worker *worker, int fd, uint32_t transport)
+int dco_worker_watch(struct dco_worker *worker, int fd, uint64_t transport)
 {
     return watch(worker->receive_epoll, fd, transport, EPOLLIN | EPOLLRDHUP);
 }
@@ -125,57 +162,76 @@ static void set_timer(struct dco_worker *worker, uint64_t when_ns)
     timerfd_settime(worker->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
 }
 
-/* A TUN whose interface is gone reports an error for ever, a packet socket whose other end has
- * closed a hang-up, to both threads: told once. */
-static void stop_listening(struct dco_engine *engine, int epoll, uint32_t epoll_events)
+/* The queue that the worker reads; -1: it has none, of a descriptor that it did not open. */
+static int tun_queue(const struct dco_worker *worker)
 {
+    const struct dco_tun *tun = &worker->engine->tun;
+
+    return worker->index < tun->queues ? tun->queue[worker->index] : -1;
+}
+
+/* A TUN whose interface is gone reports an error for ever, a packet socket whose other end has
+ * closed a hang-up, to all threads: told once. */
+static void stop_listening(struct dco_worker *worker, int epoll, uint32_t epoll_events)
+{
+    struct dco_engine *engine = worker->engine;
     struct dco_event_record news = {
         .kind = DCO_EVENT_INTERFACE_GONE,
         .error = epoll_events & EPOLLERR ? EBADFD : EPIPE,
     };
 
-    epoll_ctl(epoll, EPOLL_CTL_DEL, engine->tun.fd, NULL);
-    if (!atomic_exchange(&engine->worker.tun_gone, true))
+    epoll_ctl(epoll, EPOLL_CTL_DEL, tun_queue(worker), NULL);
+    if (!atomic_exchange(&engine->tun_gone, true))
         dco_events_post(&engine->events, &engine->interface_gone, &news);
 }
 
-static void listen_to_tun(struct dco_engine *engine, int epoll, bool on)
+static void listen_to_tun(struct dco_worker *worker, int epoll, bool on)
 {
-    struct epoll_event event = {.events = on ? EPOLLIN : 0, .data.u32 = SOURCE_TUN};
+    struct epoll_event event = {.events = on ? EPOLLIN : 0, .data.u64 = SOURCE_TUN};
 
-    epoll_ctl(epoll, EPOLL_CTL_MOD, engine->tun.fd, &event); /* fails only when it is gone */
+    epoll_ctl(epoll, EPOLL_CTL_MOD, tun_queue(worker), &event); /* fails only when it is gone */
 }
 
 /* `sealing` held. */
-static void hand_tun(struct dco_engine *engine, bool to_transmit_thread)
+static void hand_tun(struct dco_worker *worker, bool to_transmit_thread)
 {
-    struct dco_worker *worker = &engine->worker;
-
     atomic_store(&worker->handed, to_transmit_thread);
-    listen_to_tun(engine, to_transmit_thread ? worker->receive_epoll : worker->transmit_epoll,
+    listen_to_tun(worker, to_transmit_thread ? worker->receive_epoll : worker->transmit_epoll,
                   false);
-    listen_to_tun(engine, to_transmit_thread ? worker->transmit_epoll : worker->receive_epoll,
+    listen_to_tun(worker, to_transmit_thread ? worker->transmit_epoll : worker->receive_epoll,
                   true);
 }
 
-static void transmit_ready(struct dco_engine *engine, const struct epoll_event *event)
+/* A single thread is online as the receive thread, and in the middle of its batch. */
+static void transmit_quiesce(struct dco_worker *worker)
 {
-    struct dco_worker *worker = &engine->worker;
+    if (!worker->single)
+        dco_rcu_quiesce(&worker->engine->rcu, worker->transmit_reader);
+}
 
-    switch (event->data.u32) {
+/* `sealing` held. */
+static void transmit_ready(struct dco_worker *worker, const struct epoll_event *event)
+{
+    struct dco_transmit *transmit = worker->transmit;
+
+    switch (event->data.u64) {
     case SOURCE_TUN:
-        for (int i = 0; i < BATCHES_AT_ONCE && dco_transmit_batch(worker->transmit); i++)
-            dco_rcu_quiesce(&engine->rcu, worker->transmit_reader);
+        for (int i = 0; i < BATCHES_AT_ONCE && dco_transmit_batch(transmit); i++)
+            transmit_quiesce(worker);
         if (event->events & (EPOLLERR | EPOLLHUP))
-            stop_listening(engine, worker->transmit_epoll, event->events);
+            stop_listening(worker, worker->transmit_epoll, event->events);
+        break;
+    case SOURCE_HANDOFF:
+        for (int i = 0; i < BATCHES_AT_ONCE && dco_transmit_handed(transmit); i++)
+            transmit_quiesce(worker);
         break;
     case SOURCE_KICK:
         quiet_bell(worker->kick_fd);
-        set_timer(worker, dco_timer_run(worker->transmit));
+        set_timer(worker, dco_timer_run(transmit));
         break;
     case SOURCE_TIMER:
         quiet_bell(worker->timer_fd);
-        set_timer(worker, dco_timer_run(worker->transmit));
+        set_timer(worker, dco_timer_run(transmit));
         break;
     default: break;
     }
@@ -183,8 +239,8 @@ static void transmit_ready(struct dco_engine *engine, const struct epoll_event *
 
 static void *transmit_main(void *argument)
 {
-    struct dco_engine *engine = argument;
-    struct dco_worker *worker = &engine->worker;
+    struct dco_worker *worker = argument;
+    struct dco_rcu *rcu = &worker->engine->rcu;
     struct epoll_event events[EVENTS_AT_ONCE];
 
     while (!atomic_load_explicit(&worker->stopping, memory_order_relaxed)) {
@@ -193,12 +249,12 @@ static void *transmit_main(void *argument)
             epoll_wait(worker->transmit_epoll, events, EVENTS_AT_ONCE, handed ? SILENCE_MS : -1);
         pthread_mutex_lock(&worker->sealing);
         if (!ready && handed)
-            hand_tun(engine, false);
+            hand_tun(worker, false);
         dco_counter_add(&worker->transmit->stats.wakeups, 1);
-        dco_rcu_online(&engine->rcu, worker->transmit_reader);
+        dco_rcu_online(rcu, worker->transmit_reader);
         for (int i = 0; i < ready; i++)
-            transmit_ready(engine, &events[i]);
-        dco_rcu_offline(&engine->rcu, worker->transmit_reader);
+            transmit_ready(worker, &events[i]);
+        dco_rcu_offline(rcu, worker->transmit_reader);
         pthread_mutex_unlock(&worker->sealing);
     }
     return NULL;
@@ -207,68 +263,86 @@ static void *transmit_main(void *argument)
 /* --- the thread from UDP to TUN --- */
 
 /* The receive thread's turn at the TUN, while it is the one who has it. */
-static void transmit_turn(struct dco_engine *engine)
+static void transmit_turn(struct dco_worker *worker)
 {
-    struct dco_worker *worker = &engine->worker;
-
-    if (atomic_load_explicit(&worker->handed, memory_order_relaxed))
+    if (atomic_load_explicit(&worker->handed, memory_order_relaxed) || tun_queue(worker) < 0)
         return;
     pthread_mutex_lock(&worker->sealing);
-    if (dco_transmit_batch(worker->transmit))
-        hand_tun(engine, true);
+    if (dco_transmit_batch(worker->transmit) && !worker->single)
+        hand_tun(worker, true);
+    pthread_mutex_unlock(&worker->sealing);
+}
+
+/* The only thread's turn at what would be the transmit thread's. */
+static void single_turn(struct dco_worker *worker)
+{
+    struct epoll_event events[EVENTS_AT_ONCE];
+    int ready = epoll_wait(worker->transmit_epoll, events, EVENTS_AT_ONCE, 0);
+
+    pthread_mutex_lock(&worker->sealing);
+    for (int i = 0; i < ready; i++)
+        transmit_ready(worker, &events[i]);
     pthread_mutex_unlock(&worker->sealing);
 }
 
 /* One batch at a time while the TUN waits for this thread, too. No quiescence in between: the
  * transport must stay. */
-static void receive_turn(struct dco_engine *engine, struct dco_transport *transport)
+static void receive_turn(struct dco_worker *worker, struct dco_transport *transport)
 {
-    struct dco_worker *worker = &engine->worker;
-
     for (int i = 0; i < BATCHES_AT_ONCE; i++) {
         bool more = dco_receive_batch(worker->receive, transport);
-        transmit_turn(engine);
+        transmit_turn(worker);
         if (!more)
             break;
     }
 }
 
-static void receive_ready(struct dco_engine *engine, const struct epoll_event *event)
+static void socket_ready(struct dco_worker *worker, const struct epoll_event *event)
 {
-    struct dco_transport *transport;
+    struct dco_engine *engine = worker->engine;
+    struct dco_transport *transport = dco_transport_find(&engine->transports, event->data.u64);
 
-    if (event->data.u32 == SOURCE_TUN) {
-        transmit_turn(engine);
-        if (event->events & (EPOLLERR | EPOLLHUP))
-            stop_listening(engine, engine->worker.receive_epoll, event->events);
-        return;
-    }
-    if (event->data.u32 >= (uint32_t)DCO_TRANSPORTS_MAX)
-        return;
-    transport = atomic_load_explicit(&engine->transport[event->data.u32], memory_order_acquire);
     if (!transport)
         return;
     if (event->events & EPOLLERR)
-        dco_transport_drain_errors(engine, transport);
+        dco_transport_drain_errors(engine, transport, dco_transport_udp(transport, worker->index));
     if (event->events & EPOLLIN)
-        receive_turn(engine, transport);
+        receive_turn(worker, transport);
     if (event->events & (EPOLLHUP | EPOLLRDHUP))
         dco_transport_fail(engine, transport, EPIPE);
 }
 
+static void receive_ready(struct dco_worker *worker, const struct epoll_event *event)
+{
+    switch (event->data.u64) {
+    case SOURCE_STOP: break;
+    case SOURCE_TUN:
+        transmit_turn(worker);
+        if (event->events & (EPOLLERR | EPOLLHUP))
+            stop_listening(worker, worker->receive_epoll, event->events);
+        break;
+    case SOURCE_HANDOFF:
+        for (int i = 0; i < BATCHES_AT_ONCE && dco_receive_handed(worker->receive); i++)
+            dco_rcu_quiesce(&worker->engine->rcu, worker->receive_reader);
+        break;
+    case SOURCE_TRANSMIT: single_turn(worker); break;
+    default: socket_ready(worker, event);
+    }
+}
+
 static void *receive_main(void *argument)
 {
-    struct dco_engine *engine = argument;
-    struct dco_worker *worker = &engine->worker;
+    struct dco_worker *worker = argument;
+    struct dco_rcu *rcu = &worker->engine->rcu;
     struct epoll_event events[EVENTS_AT_ONCE];
 
     while (!atomic_load_explicit(&worker->stopping, memory_order_relaxed)) {
         int ready = epoll_wait(worker->receive_epoll, events, EVENTS_AT_ONCE, -1);
         dco_counter_add(&worker->receive->stats.wakeups, 1);
-        dco_rcu_online(&engine->rcu, worker->receive_reader);
+        dco_rcu_online(rcu, worker->receive_reader);
         for (int i = 0; i < ready; i++)
-            receive_ready(engine, &events[i]);
-        dco_rcu_offline(&engine->rcu, worker->receive_reader);
+            receive_ready(worker, &events[i]);
+        dco_rcu_offline(rcu, worker->receive_reader);
     }
     return NULL;
 }
@@ -290,22 +364,28 @@ static int start_thread(pthread_t *thread, const char *name, void *(*main)(void 
     return -error;
 }
 
-int dco_worker_start(struct dco_worker *worker, struct dco_engine *engine)
+static int watch_tun(struct dco_worker *worker)
 {
-    int error = watch(worker->transmit_epoll, engine->tun.fd, SOURCE_TUN, 0);
+    int fd = tun_queue(worker);
+    int error = fd < 0 ? 0 : watch(worker->receive_epoll, fd, SOURCE_TUN, EPOLLIN);
 
-    if (!error)
-        error = watch(worker->receive_epoll, engine->tun.fd, SOURCE_TUN, EPOLLIN);
-    if (!error)
-        error = start_thread(&worker->transmit_thread, "dco-transmit", transmit_main, engine);
+    if (fd >= 0 && !error && !worker->single)
+        error = watch(worker->transmit_epoll, fd, SOURCE_TUN, 0);
+    return error;
+}
+
+int dco_worker_start(struct dco_worker *worker)
+{
+    int error = watch_tun(worker);
+
+    if (!error && !worker->single)
+        error = start_thread(&worker->transmit_thread, "dco-transmit", transmit_main, worker);
     if (error)
         return error;
-    worker->transmit_started = true;
-    error = start_thread(&worker->receive_thread, "dco-receive", receive_main, engine);
-    if (error) {
-        dco_worker_stop(worker);
+    worker->transmit_started = !worker->single;
+    error = start_thread(&worker->receive_thread, "dco-receive", receive_main, worker);
+    if (error)
         return error;
-    }
     worker->receive_started = true;
     dco_worker_kick(worker);
     return 0;
@@ -316,6 +396,10 @@ void dco_worker_stop(struct dco_worker *worker)
     atomic_store(&worker->stopping, true);
     if (worker->stop_fd >= 0)
         ring_bell(worker->stop_fd);
+}
+
+void dco_worker_join(struct dco_worker *worker)
+{
     if (worker->transmit_started)
         pthread_join(worker->transmit_thread, NULL);
     if (worker->receive_started)

@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
-#include <pthread.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -16,6 +14,7 @@
 #include <linux/if_tun.h>
 
 #include "dco.h"
+#include "io/netns.h"
 
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
@@ -48,9 +47,9 @@ static void probe_offloads(struct dco_tun *tun, uint32_t allowed)
         atomic_store(&tun->offloads, 0);
         return;
     }
-    if (!ioctl(tun->fd, TUNSETOFFLOAD, feature_bits(OFFLOADS_READ)))
+    if (!ioctl(tun->queue[0], TUNSETOFFLOAD, feature_bits(OFFLOADS_READ)))
         tun->supported = DCO_OFFLOAD_TUN_VNET | OFFLOADS_READ | OFFLOADS_WRITE;
-    else if (!ioctl(tun->fd, TUNSETOFFLOAD, feature_bits(DCO_OFFLOAD_TUN_TSO)))
+    else if (!ioctl(tun->queue[0], TUNSETOFFLOAD, feature_bits(DCO_OFFLOAD_TUN_TSO)))
         tun->supported = DCO_OFFLOAD_TUN_VNET | DCO_OFFLOAD_TUN_TSO | DCO_OFFLOAD_TUN_TCP_GRO;
     else
         tun->supported = DCO_OFFLOAD_TUN_VNET;
@@ -63,7 +62,7 @@ int dco_tun_set_offloads(struct dco_tun *tun, uint32_t offloads)
 
     if (!tun->vnet)
         return 0;
-    if (ioctl(tun->fd, TUNSETOFFLOAD, feature_bits(active)))
+    if (ioctl(tun->queue[0], TUNSETOFFLOAD, feature_bits(active)))
         return -errno;
     atomic_store(&tun->offloads, active | DCO_OFFLOAD_TUN_VNET);
     return 0;
@@ -72,9 +71,8 @@ int dco_tun_set_offloads(struct dco_tun *tun, uint32_t offloads)
 struct opening {
     struct dco_tun *tun;
     const char *name;
-    int netns_fd;
     uint32_t offloads;
-    int error;
+    unsigned queues;
 };
 
 static int set_queue_length(const struct ifreq *named)
@@ -92,56 +90,57 @@ static int set_queue_length(const struct ifreq *named)
     return error;
 }
 
-static int create_interface(struct dco_tun *tun, const char *name, uint32_t offloads)
+/* The next queue: of a new interface, or of the one that `request` names. */
+static int open_queue(struct dco_tun *tun, struct ifreq *request)
 {
-    struct ifreq request = {0};
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
-    tun->fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-    if (tun->fd < 0)
+    if (fd < 0)
         return -errno;
-    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    tun->queue[tun->queues++] = fd;
+    return ioctl(fd, TUNSETIFF, request) ? -errno : 0;
+}
+
+static int create_interface(void *argument)
+{
+    struct opening *opening = argument;
+    struct dco_tun *tun = opening->tun;
+    struct ifreq request = {0};
+    int error;
+
+    strncpy(request.ifr_name, opening->name, IFNAMSIZ - 1);
     request.ifr_flags = IFF_TUN | IFF_NO_PI;
-    if (offloads & DCO_OFFLOAD_TUN_VNET)
+    if (opening->offloads & DCO_OFFLOAD_TUN_VNET)
         request.ifr_flags |= IFF_VNET_HDR;
+    if (opening->queues > 1)
+        request.ifr_flags |= IFF_MULTI_QUEUE;
     /* Without IFF_TUN_EXCL an existing persistent interface of that name would be taken over. */
     request.ifr_flags |= (short)IFF_TUN_EXCL;
-    if (ioctl(tun->fd, TUNSETIFF, &request))
-        return -errno;
+    error = open_queue(tun, &request);
+    request.ifr_flags &= (short)~IFF_TUN_EXCL;
+    while (!error && tun->queues < opening->queues)
+        error = open_queue(tun, &request);
+    if (error)
+        return error;
     memcpy(tun->name, request.ifr_name, IFNAMSIZ);
     tun->ifindex = if_nametoindex(tun->name);
     set_queue_length(&request);
     return tun->ifindex ? 0 : -errno;
 }
 
-/* Entering a namespace changes the thread, so it is done on a thread that then ends. */
-static void *open_thread(void *argument)
+int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, uint32_t offloads,
+                 unsigned queues)
 {
-    struct opening *opening = argument;
-
-    if (opening->netns_fd >= 0 && setns(opening->netns_fd, CLONE_NEWNET))
-        opening->error = -errno;
-    else
-        opening->error = create_interface(opening->tun, opening->name, opening->offloads);
-    return NULL;
-}
-
-int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, uint32_t offloads)
-{
-    struct opening opening = {tun, name, netns_fd, offloads, 0};
-    pthread_t thread;
+    struct opening opening = {tun, name, offloads, queues};
     int error;
 
     memset(tun, 0, sizeof *tun);
-    tun->fd = -1;
     tun->owned = tun->interface = true;
     tun->vnet = offloads & DCO_OFFLOAD_TUN_VNET;
-    error = pthread_create(&thread, NULL, open_thread, &opening);
-    if (error)
-        return -error;
-    pthread_join(thread, NULL);
-    if (opening.error) {
+    error = dco_netns_run(netns_fd, create_interface, &opening);
+    if (error) {
         dco_tun_close(tun);
-        return opening.error;
+        return error;
     }
     tun->vnet_size = 10;
     atomic_store(&tun->reading, DCO_TUN_NONBLOCK);
@@ -159,7 +158,7 @@ static int adopt_interface(struct dco_tun *tun, const struct ifreq *request)
         return -EPROTO;
     tun->interface = true;
     tun->vnet = request->ifr_flags & IFF_VNET_HDR;
-    if (tun->vnet && ioctl(tun->fd, TUNGETVNETHDRSZ, &size))
+    if (tun->vnet && ioctl(tun->queue[0], TUNGETVNETHDRSZ, &size))
         return -errno;
     if (tun->vnet && (size < 10 || size > 16))
         return -EPROTO;
@@ -169,72 +168,99 @@ static int adopt_interface(struct dco_tun *tun, const struct ifreq *request)
     return 0;
 }
 
-int dco_tun_adopt(struct dco_tun *tun, int fd, uint32_t offloads)
+static int copy_queue(struct dco_tun *tun, int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+    if (copy < 0)
+        return -errno;
+    tun->queue[tun->queues++] = copy;
+    return 0;
+}
+
+/* What the first descriptor is tells how all are used. */
+static int adopt_first(struct dco_tun *tun)
 {
     struct ifreq request = {0};
     struct stat status;
-    int error = 0;
+
+    if (fstat(tun->queue[0], &status))
+        return -errno;
+    atomic_store(&tun->reading, S_ISSOCK(status.st_mode) ? DCO_TUN_SOCKET : DCO_TUN_NOWAIT);
+    if (S_ISSOCK(status.st_mode))
+        return 0;
+    if (!ioctl(tun->queue[0], TUNGETIFF, &request))
+        return adopt_interface(tun, &request);
+    if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(10, 200))
+        return -EBADFD;
+    /* A file never waits and never ends: no packet descriptor. */
+    return S_ISREG(status.st_mode) || S_ISDIR(status.st_mode) ? -EINVAL : 0;
+}
+
+static int adopt_further(struct dco_tun *tun, int fd)
+{
+    struct ifreq request = {0};
+
+    if (!tun->interface || ioctl(fd, TUNGETIFF, &request)
+        || strncmp(request.ifr_name, tun->name, IFNAMSIZ))
+        return -EXDEV;
+    return copy_queue(tun, fd);
+}
+
+int dco_tun_adopt(struct dco_tun *tun, const int *fds, unsigned queues, uint32_t offloads)
+{
+    int error;
 
     memset(tun, 0, sizeof *tun);
-    tun->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    if (tun->fd < 0)
-        return -errno;
-    if (fstat(tun->fd, &status))
-        error = -errno;
-    else if (S_ISSOCK(status.st_mode))
-        atomic_store(&tun->reading, DCO_TUN_SOCKET);
-    else if (!ioctl(tun->fd, TUNGETIFF, &request))
-        error = adopt_interface(tun, &request);
-    else if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(10, 200))
-        error = -EBADFD;
-    else if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))
-        error = -EINVAL; /* never waits, never ends: no packet descriptor */
-
+    error = copy_queue(tun, fds[0]);
+    if (!error)
+        error = adopt_first(tun);
+    for (unsigned i = 1; i < queues && !error; i++)
+        error = adopt_further(tun, fds[i]);
     if (error) {
         dco_tun_close(tun);
         return error;
     }
-    if (!S_ISSOCK(status.st_mode))
-        atomic_store(&tun->reading, DCO_TUN_NOWAIT);
     probe_offloads(tun, offloads);
     return 0;
 }
 
 void dco_tun_close(struct dco_tun *tun)
 {
-    if (tun->fd >= 0)
-        close(tun->fd);
-    tun->fd = -1;
+    while (tun->queues)
+        close(tun->queue[--tun->queues]);
 }
 
-ssize_t dco_tun_read(struct dco_tun *tun, void *buffer, size_t size)
+ssize_t dco_tun_read(struct dco_tun *tun, unsigned queue, void *buffer, size_t size)
 {
+    int fd = tun->queue[queue];
     struct iovec iov = {buffer, size};
     ssize_t n;
 
     switch (atomic_load_explicit(&tun->reading, memory_order_relaxed)) {
     case DCO_TUN_NOWAIT:
-        n = preadv2(tun->fd, &iov, 1, -1, RWF_NOWAIT);
+        n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
         if (n < 0 && errno == EOPNOTSUPP) {
             atomic_store(&tun->reading, DCO_TUN_READINESS);
             return -EAGAIN;
         }
         break;
-    case DCO_TUN_SOCKET: n = recv(tun->fd, buffer, size, MSG_DONTWAIT); break;
-    default: n = read(tun->fd, buffer, size);
+    case DCO_TUN_SOCKET: n = recv(fd, buffer, size, MSG_DONTWAIT); break;
+    default: n = read(fd, buffer, size);
     }
     return n < 0 ? -errno : n;
 }
 
-int dco_tun_write(struct dco_tun *tun, const struct iovec *iov, int parts)
+int dco_tun_write(struct dco_tun *tun, unsigned queue, const struct iovec *iov, int parts)
 {
+    int fd = tun->queue[queue];
     ssize_t n;
 
     if (atomic_load_explicit(&tun->reading, memory_order_relaxed) == DCO_TUN_SOCKET) {
         struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)parts};
-        n = sendmsg(tun->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        n = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     } else {
-        n = writev(tun->fd, iov, parts);
+        n = writev(fd, iov, parts);
     }
     return n < 0 ? -errno : 0;
 }

@@ -22,7 +22,8 @@ enum dco_tun_reading {
 };
 
 struct dco_tun {
-    int fd;
+    int queue[DCO_WORKERS_MAX]; /* descriptors; more than one only of an interface of ours */
+    unsigned queues;
     bool owned;     /* we made the interface; it goes when the descriptor does */
     bool interface; /* a TUN, not some other descriptor */
     bool vnet;      /* packets carry a virtio_net_hdr */
@@ -34,13 +35,15 @@ struct dco_tun {
     uint32_t supported;        /* those that this descriptor could have */
 };
 
-/* Makes interface `name` (may hold %d) in the network namespace `netns_fd` (< 0: the caller's).
- * `offloads`: what may be used. Errors of open(2) and TUNSETIFF. */
-int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, uint32_t offloads);
+/* Makes interface `name` (may hold %d) with `queues` queues in the network namespace `netns_fd`
+ * (< 0: the caller's). `offloads`: what may be used. Errors of open(2) and TUNSETIFF. */
+int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, uint32_t offloads,
+                 unsigned queues);
 
-/* Uses a copy of the caller's descriptor. -EPROTOTYPE: a TAP; -EPROTO: a TUN without IFF_NO_PI;
- * -EBADFD: a TUN that is not attached to an interface. */
-int dco_tun_adopt(struct dco_tun *tun, int fd, uint32_t offloads);
+/* Uses copies of the caller's descriptors, queues of one interface. -EPROTOTYPE: a TAP; -EPROTO: a
+ * TUN without IFF_NO_PI; -EBADFD: a TUN that is not attached to an interface; -EXDEV: queues of
+ * several interfaces. */
+int dco_tun_adopt(struct dco_tun *tun, const int *fds, unsigned queues, uint32_t offloads);
 
 void dco_tun_close(struct dco_tun *tun);
 
@@ -49,7 +52,7 @@ int dco_tun_set_offloads(struct dco_tun *tun, uint32_t offloads);
 
 /* One packet, behind its offload header if there is one. Bytes read, -EAGAIN, -EBADFD when the
  * interface is gone, or another negative errno. */
-ssize_t dco_tun_read(struct dco_tun *tun, void *buffer, size_t size);
+ssize_t dco_tun_read(struct dco_tun *tun, unsigned queue, void *buffer, size_t size);
 
 /* True when after this read the descriptor must be waited for, although more may be there. */
 static inline bool dco_tun_reads_once(const struct dco_tun *tun)
@@ -57,7 +60,8 @@ static inline bool dco_tun_reads_once(const struct dco_tun *tun)
     return atomic_load_explicit(&tun->reading, memory_order_relaxed) == DCO_TUN_READINESS;
 }
 
-/* One packet, offload header first if there is one. 0 or a negative errno. */
-int dco_tun_write(struct dco_tun *tun, const struct iovec *iov, int parts);
+/* One packet, offload header first if there is one. 0 or a negative errno. The kernel sends what it
+ * has for a flow to the queue that last wrote to the flow. */
+int dco_tun_write(struct dco_tun *tun, unsigned queue, const struct iovec *iov, int parts);
 
 #endif

@@ -23,7 +23,7 @@
 #define IPV6_PMTUDISC_OMIT 5
 #endif
 
-static bool set_option(struct dco_udp *udp, int level, int name, int value)
+bool dco_udp_set_option(struct dco_udp *udp, int level, int name, int value)
 {
     struct dco_udp_option *option = &udp->option[udp->options];
     socklen_t size = sizeof option->saved;
@@ -43,7 +43,7 @@ static void set_buffer(struct dco_udp *udp, int name, int force, uint32_t bytes)
 {
     int value = (int)bytes;
 
-    if (set_option(udp, SOL_SOCKET, name, value)) {
+    if (dco_udp_set_option(udp, SOL_SOCKET, name, value)) {
         udp->option[udp->options - 1].saved /= 2;
         setsockopt(udp->fd, SOL_SOCKET, force, &value, sizeof value);
     }
@@ -53,23 +53,24 @@ static void set_buffer(struct dco_udp *udp, int name, int force, uint32_t bytes)
  * `df` the path MTU is learned from the error queue. */
 static void set_path_mtu(struct dco_udp *udp)
 {
-    set_option(udp, IPPROTO_IP, IP_MTU_DISCOVER, udp->df ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT);
+    dco_udp_set_option(udp, IPPROTO_IP, IP_MTU_DISCOVER,
+                       udp->df ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT);
     if (udp->family == AF_INET6)
-        set_option(udp, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
-                   udp->df ? IPV6_PMTUDISC_PROBE : IPV6_PMTUDISC_OMIT);
+        dco_udp_set_option(udp, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
+                           udp->df ? IPV6_PMTUDISC_PROBE : IPV6_PMTUDISC_OMIT);
 }
 
 static void set_ancillary(struct dco_udp *udp)
 {
-    set_option(udp, SOL_SOCKET, SO_RXQ_OVFL, 1);
+    dco_udp_set_option(udp, SOL_SOCKET, SO_RXQ_OVFL, 1);
     /* ICMP errors come with the address they are about, instead of hitting an innocent send. */
-    set_option(udp, IPPROTO_IP, IP_RECVERR, 1);
+    dco_udp_set_option(udp, IPPROTO_IP, IP_RECVERR, 1);
     if (udp->family == AF_INET6)
-        set_option(udp, IPPROTO_IPV6, IPV6_RECVERR, 1);
+        dco_udp_set_option(udp, IPPROTO_IPV6, IPV6_RECVERR, 1);
     if (udp->learn_source && udp->family == AF_INET)
-        set_option(udp, IPPROTO_IP, IP_PKTINFO, 1);
+        dco_udp_set_option(udp, IPPROTO_IP, IP_PKTINFO, 1);
     if (udp->learn_source && udp->family == AF_INET6)
-        set_option(udp, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+        dco_udp_set_option(udp, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 }
 
 /* UDP_GRO of kernels before 5.12 loses datagrams in some forwarding set-ups. */
@@ -91,7 +92,7 @@ static void probe_offloads(struct dco_udp *udp)
     udp->supported = DCO_OFFLOAD_UDP_BATCH;
     if (!getsockopt(udp->fd, IPPROTO_UDP, UDP_SEGMENT, &value, &size))
         udp->supported |= DCO_OFFLOAD_UDP_GSO;
-    if (kernel_has_sound_gro() && set_option(udp, IPPROTO_UDP, UDP_GRO, 0))
+    if (kernel_has_sound_gro() && dco_udp_set_option(udp, IPPROTO_UDP, UDP_GRO, 0))
         udp->supported |= DCO_OFFLOAD_UDP_GRO;
 }
 
@@ -103,6 +104,10 @@ int dco_udp_set_offloads(struct dco_udp *udp, uint32_t offloads)
     if (udp->supported & DCO_OFFLOAD_UDP_GRO
         && setsockopt(udp->fd, IPPROTO_UDP, UDP_GRO, &gro, sizeof gro))
         return -errno;
+    if (udp->group)
+        active &= ~(dco_udp_steer(udp, offloads & DCO_OFFLOAD_UDP_STEERING)
+                        ? 0u
+                        : (uint32_t)DCO_OFFLOAD_UDP_STEERING);
     atomic_store(&udp->offloads, active);
     return 0;
 }
@@ -132,13 +137,19 @@ static int check_socket(struct dco_udp *udp)
 int dco_udp_attach(struct dco_udp *udp, int fd, const struct dco_transport_config *config,
                    uint32_t offloads)
 {
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+    return copy < 0 ? -errno : dco_udp_take(udp, copy, config, offloads);
+}
+
+int dco_udp_take(struct dco_udp *udp, int fd, const struct dco_transport_config *config,
+                 uint32_t offloads)
+{
     static const uint8_t any[16];
     int error;
 
     memset(udp, 0, sizeof *udp);
-    udp->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    if (udp->fd < 0)
-        return -errno;
+    udp->fd = fd;
     error = check_socket(udp);
     if (error) {
         close(udp->fd);
@@ -160,6 +171,8 @@ void dco_udp_detach(struct dco_udp *udp)
 {
     if (udp->fd < 0)
         return;
+    if (udp->group)
+        dco_udp_steer(udp, false);
     while (udp->options) {
         struct dco_udp_option *option = &udp->option[--udp->options];
         if (setsockopt(udp->fd, option->level, option->name, &option->saved, sizeof(int)))

@@ -24,6 +24,7 @@ struct dco_udp {
     uint8_t family;
     bool learn_source; /* bound to no address: the source of replies is learned and replayed */
     bool df;
+    unsigned group; /* the first of several sockets for one port: how many there are */
     struct dco_address local;
     struct dco_udp_option option[DCO_UDP_OPTIONS_MAX];
     unsigned options;
@@ -36,10 +37,24 @@ struct dco_udp {
 /* -ENOTSOCK, -EPROTONOSUPPORT: no UDP socket; -EAFNOSUPPORT; -EDESTADDRREQ: not bound. */
 int dco_udp_attach(struct dco_udp *udp, int fd, const struct dco_transport_config *config,
                    uint32_t offloads);
+/* The same with a descriptor that becomes ours, also when it fails. */
+int dco_udp_take(struct dco_udp *udp, int fd, const struct dco_transport_config *config,
+                 uint32_t offloads);
+/* Sets an option and remembers what it was. */
+bool dco_udp_set_option(struct dco_udp *udp, int level, int name, int value);
 /* Puts every option back and closes our copy. */
 void dco_udp_detach(struct dco_udp *udp);
 int dco_udp_set_offloads(struct dco_udp *udp, uint32_t offloads);
 void dco_udp_buffers(const struct dco_udp *udp, uint32_t *send, uint32_t *receive);
+
+/* Opens siblings of `udp[0]` in `udp[1]` and on, which share its port by SO_REUSEPORT: up to `count`
+ * sockets altogether. Returns how many there are then; 1 where siblings cannot be had: a connected
+ * socket, one that is in a group of its owner, or whose namespace is out of reach. */
+unsigned dco_udp_siblings(struct dco_udp *udp, unsigned count,
+                          const struct dco_transport_config *config, uint32_t offloads);
+/* Whether the kernel takes a data packet to the sibling with the number peer id modulo siblings, or
+ * any to the one that its addresses hash to. False: refused. */
+bool dco_udp_steer(struct dco_udp *udp, bool on);
 
 socklen_t dco_udp_sockaddr(const struct dco_udp *udp, const struct dco_address *address,
                            struct sockaddr_in6 *storage);

@@ -41,7 +41,7 @@ struct dco_event_record {
     uint8_t key_id;
     uint8_t reason;
     int error;
-    uint32_t transport;
+    uint64_t transport;
     uint64_t sequence;
     struct dco_endpoint endpoint;
 };
@@ -58,6 +58,7 @@ struct dco_peer {
     /* fixed at creation */
     uint32_t id;
     uint64_t generation;
+    unsigned home; /* the worker that alone seals and opens for it */
     struct dco_transport *transport;
     struct dco_engine *engine;
 

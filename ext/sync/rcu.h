@@ -15,7 +15,7 @@
 
 #include "bounds.h"
 
-#define DCO_RCU_READERS_MAX 16u
+#define DCO_RCU_READERS_MAX (2u * DCO_WORKERS_MAX)
 
 struct dco_rcu_reader {
     _Alignas(DCO_CACHE_LINE) _Atomic uint64_t seen; /* ticket at the last quiescence; 0: offline */

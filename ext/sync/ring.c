@@ -73,6 +73,16 @@ size_t dco_ring_peek(struct dco_ring *ring)
     return length;
 }
 
+size_t dco_ring_look(struct dco_ring *ring, void *head, size_t head_size)
+{
+    size_t length = dco_ring_peek(ring);
+
+    if (length)
+        copy_out(ring, atomic_load_explicit(&ring->read, memory_order_relaxed) + LENGTH, head,
+                 head_size);
+    return length;
+}
+
 void dco_ring_take(struct dco_ring *ring, void *head, size_t head_size, void *body)
 {
     uint64_t at = atomic_load_explicit(&ring->read, memory_order_relaxed);

@@ -26,6 +26,9 @@ bool dco_ring_put(struct dco_ring *ring, const void *head, size_t head_size, con
 /* Size of the next record, or 0 when the ring is empty. */
 size_t dco_ring_peek(struct dco_ring *ring);
 
+/* The same, and copies the record's first `head_size` bytes. */
+size_t dco_ring_look(struct dco_ring *ring, void *head, size_t head_size);
+
 /* Takes the next record: its head, and the rest into `body`, which is large enough. */
 void dco_ring_take(struct dco_ring *ring, void *head, size_t head_size, void *body);
 

@@ -20,7 +20,7 @@
 struct side {
     struct dco_engine *engine;
     int inner, socket; /* our end of the packet port; the UDP socket */
-    uint32_t transport;
+    uint64_t transport;
     struct dco_address address;
     struct dco_peer_ref peer;
     uint8_t ip[4];
@@ -29,11 +29,13 @@ struct side {
 static struct side server, client;
 static atomic_bool done;
 
-static void open_side(struct side *side, enum dco_mode mode)
+static void open_side(struct side *side, enum dco_mode mode, uint32_t workers, bool single)
 {
     struct dco_engine_config config = {
         .mode = mode,
         .source_check = true,
+        .workers = workers,
+        .single_thread = single,
         .max_peers = 1000,
         .offloads = DCO_OFFLOAD_ALL,
     };
@@ -50,7 +52,7 @@ static void open_side(struct side *side, enum dco_mode mode)
     side->address = (struct dco_address){.family = AF_INET, .port = ntohs(name.sin_port)};
     memcpy(side->address.ip, &name.sin_addr, 4);
     CHECK(!dco_engine_create(&config, &side->engine));
-    CHECK(!dco_engine_adopt_tun(side->engine, port[1]));
+    CHECK(!dco_engine_adopt_tun(side->engine, &port[1], 1));
     close(port[1]);
     CHECK(!dco_engine_start(side->engine));
     CHECK(!dco_transport_attach_udp(side->engine, side->socket, &transport, &side->transport));
@@ -167,7 +169,9 @@ static uint32_t read_everything(void)
     return deletions;
 }
 
-int main(void)
+/* With several workers, and the peers' ids not divisible, everything from the packet port, which
+ * the first worker reads, is handed over. */
+static void run(uint32_t workers, bool single)
 {
     struct flow flows[2] = {{&server, &client, 0}, {&client, &server, 0}};
     pthread_t threads[2];
@@ -175,8 +179,9 @@ int main(void)
 
     memcpy(server.ip, (uint8_t[]){10, 8, 0, 1}, 4);
     memcpy(client.ip, (uint8_t[]){10, 8, 0, 2}, 4);
-    open_side(&server, DCO_MODE_MULTIPEER);
-    open_side(&client, DCO_MODE_P2P);
+    atomic_store(&done, false);
+    open_side(&server, DCO_MODE_MULTIPEER, workers, single);
+    open_side(&client, DCO_MODE_P2P, workers, single);
     add_peer(&server, &client, true);
     add_peer(&client, &server, false);
     install(&server, DCO_SLOT_PRIMARY, 0, true);
@@ -206,5 +211,16 @@ int main(void)
     }
     dco_engine_free(server.engine);
     dco_engine_free(client.engine);
+    for (int i = 0; i < 2; i++) {
+        close(i ? client.inner : server.inner);
+        close(i ? client.socket : server.socket);
+    }
+}
+
+int main(void)
+{
+    run(1, false);
+    run(3, false);
+    run(1, true);
     return 0;
 }

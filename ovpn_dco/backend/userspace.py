@@ -11,6 +11,7 @@ import select
 import socket
 import stat
 import types
+from collections.abc import Sequence
 from typing import Any
 
 from .. import _core
@@ -144,7 +145,14 @@ class UserspaceBackend:
     features = FEATURES
 
     def __init__(
-        self, *, mode: Mode, source_check: SourceCheck, max_peers: int, offloads: Offload
+        self,
+        *,
+        mode: Mode,
+        source_check: SourceCheck,
+        max_peers: int,
+        offloads: Offload,
+        workers: int = 1,
+        single_thread: bool = False,
     ) -> None:
         with _Answers("create"):
             self._engine = _core.Engine(
@@ -152,6 +160,8 @@ class UserspaceBackend:
                 source_check=source_check is SourceCheck.STRICT,
                 max_peers=max_peers,
                 offloads=offloads.value,
+                workers=workers,
+                single_thread=single_thread,
             )
         # Readable while either is; stays open as long as somebody may be waiting on it.
         self._either = select.epoll()
@@ -169,16 +179,17 @@ class UserspaceBackend:
                 raise answer("open_tun", error.errno, error.strerror or "") from None
             raise describe_tun_node(error) from None
 
-    def adopt_tun(self, fd: int) -> None:
-        """Uses a copy of the descriptor: a TUN, or anything that gives one packet per read."""
-        try:
-            os.fstat(fd)
-        except (OSError, OverflowError):
-            # Not DeviceClosed, which EBADF means of a device.
-            message = f"tun_fd {fd} is no open descriptor"
-            raise InvalidArgument(errno.EBADF, message, attribute="tun_fd") from None
+    def adopt_tun(self, fds: Sequence[int]) -> None:
+        """Uses copies of descriptors: queues of one TUN, or one that gives one packet per read."""
+        for fd in fds:
+            try:
+                os.fstat(fd)
+            except (OSError, OverflowError):
+                # Not DeviceClosed, which EBADF means of a device.
+                message = f"tun_fd {fd} is no open descriptor"
+                raise InvalidArgument(errno.EBADF, message, attribute="tun_fd") from None
         with _Answers("adopt_tun"):
-            self._engine.adopt_tun(fd)
+            self._engine.adopt_tun(fds)
 
     def start(self) -> None:
         try:
@@ -200,7 +211,7 @@ class UserspaceBackend:
 
     def interface(self) -> Interface:
         with _Answers("interface"):
-            name, ifindex, _, owned, _ = self._engine.tun_info()
+            name, ifindex, _, _, owned, _ = self._engine.tun_info()
         return Interface(name.decode(errors="surrogateescape"), ifindex, owned)
 
     def set_source_check(self, check: SourceCheck) -> None:
@@ -295,8 +306,10 @@ class UserspaceBackend:
     def transport_info(self, transport: int) -> TransportInfo:
         with _Answers("query_transport"):
             raw = self._engine.query_transport(transport)
-        local, send_buffer, receive_buffer, offloads, peers, overflows, icmp_errors, failed = raw
+        _, sockets, local, send_buffer, receive_buffer, offloads, peers = raw[:7]
+        overflows, icmp_errors, failed = raw[7:]
         return TransportInfo(
+            sockets=sockets,
             local=_address(local),
             send_buffer=send_buffer,
             receive_buffer=receive_buffer,

@@ -56,6 +56,7 @@ ANSWERS: dict[tuple[str, int], tuple[str, str]] = {
     ("adopt_tun", errno.EPROTO): ("tun_fd", "is a TUN without IFF_NO_PI, or with odd headers"),
     ("adopt_tun", errno.EBADFD): ("tun_fd", "is a TUN that is attached to no interface"),
     ("adopt_tun", errno.EINVAL): ("tun_fd", "gives no packets: a file or directory"),
+    ("adopt_tun", errno.EXDEV): ("tun_fd", "names queues that are not of one interface"),
     ("open_tun", errno.EBUSY): ("name", "is an interface that exists already"),
     ("open_tun", errno.EEXIST): ("name", "is an interface that exists already"),
     ("open_tun", errno.EINVAL): ("name", "is an interface that exists already and is no TUN"),

@@ -17,6 +17,7 @@ from ..errors import DcoError, error_for
 from ..model import Cipher, DataKey, KeyDirection, KeySlot, Mode
 
 PEER_ID_MAX = 0xFFFFFF
+WORKERS_MAX = 16
 PEER_ID_UNDEFINED = 0xFFFFFF
 KEY_ID_MAX = 7
 NONCE_TAIL_SIZE = 8
@@ -404,6 +405,7 @@ class DeviceAttributes:
     mtu: int
     max_peers: int
     workers: int | None = None
+    single_thread: bool | None = None
 
 
 _NAME = re.compile(r"[^\s/%:]*(%d)?[^\s/%:]*")
@@ -443,9 +445,15 @@ DEVICE_OPEN: tuple[Rule[DeviceAttributes], ...] = (
         "must be 1 to 16777215",
     ),
     Rule(
-        lambda d: d.workers not in (None, 1),
-        errno.EOPNOTSUPP,
+        lambda d: d.workers is not None and not 1 <= d.workers <= WORKERS_MAX,
+        errno.ERANGE,
         "workers",
-        "must be 1: the userspace engine has one worker, which is two threads",
+        f"must be 1 to {WORKERS_MAX}",
+    ),
+    Rule(
+        lambda d: d.single_thread is True and d.workers not in (None, 1),
+        errno.EINVAL,
+        "single_thread",
+        "is one worker: workers must be 1",
     ),
 )

@@ -120,12 +120,12 @@ def test_one_socket_is_one_transport(server: Host) -> None:
 def test_many_transports(server: Host) -> None:
     with contextlib.ExitStack() as stack:
         attached = [server.transport]
-        while len(attached) < 64:
+        while len(attached) < 256:
             sock = stack.enter_context(udp_socket())
             attached.append(server.device.attach_udp(sock, receive_buffer=4096))
         sock = stack.enter_context(udp_socket())
         refused(dco.LimitReached, "sock", lambda: server.device.attach_udp(sock))
-        assert server.device.stats().transports == 64
+        assert server.device.stats().transports == 256
         for transport in attached:
             transport.close()
         assert server.device.stats().transports == 0

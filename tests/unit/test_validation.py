@@ -306,8 +306,14 @@ DEVICE_ROWS: list[tuple[str, dict[str, Any], int, str]] = [
     ("mtu 65452", {"mtu": 65452}, errno.EINVAL, "mtu"),
     ("no peers", {"max_peers": 0}, errno.ERANGE, "max_peers"),
     ("2^24 peers", {"max_peers": 1 << 24}, errno.ERANGE, "max_peers"),
-    ("two workers", {"workers": 2}, errno.EOPNOTSUPP, "workers"),
-    ("no workers", {"workers": 0}, errno.EOPNOTSUPP, "workers"),
+    ("17 workers", {"workers": 17}, errno.ERANGE, "workers"),
+    ("no workers", {"workers": 0}, errno.ERANGE, "workers"),
+    (
+        "one thread for two workers",
+        {"workers": 2, "single_thread": True},
+        errno.EINVAL,
+        "single_thread",
+    ),
 ]
 
 
@@ -318,7 +324,9 @@ def test_device_open(change: dict[str, Any], number: int, attribute: str) -> Non
 
 
 @pytest.mark.parametrize("change", [{"name": "ovpn%d"}, {"name": "a" * 15}, {"mtu": 68},
-                                    {"mtu": 65451}, {"workers": 1}])  # fmt: skip
+                                    {"mtu": 65451}, {"workers": 16},
+                                    {"workers": 1, "single_thread": True},
+                                    {"workers": 2, "single_thread": False}])  # fmt: skip
 def test_good_devices_pass(change: dict[str, Any]) -> None:
     check(DEVICE_OPEN, replace(GOOD_DEVICE, **change))
 

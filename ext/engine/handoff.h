@@ -1,0 +1,36 @@
+/* Batches between workers: a packet for a peer whose home is elsewhere goes there, so that packet
+ * ids, replay windows and cipher contexts have one writer each.
+ *
+ * One ring for each worker that may put something in, so that every ring has one producer; the bell
+ * is rung once per batch. What finds no room is dropped by the producer, and counted. */
+#ifndef DCO_ENGINE_HANDOFF_H
+#define DCO_ENGINE_HANDOFF_H
+
+#include "bounds.h"
+#include "engine/bell.h"
+#include "sync/ring.h"
+
+struct dco_handoff {
+    struct dco_ring ring[DCO_WORKERS_MAX]; /* by producer; a worker has none to itself */
+    unsigned producers;
+    unsigned next; /* consumer's: whose turn it is */
+    struct dco_bell bell;
+};
+
+/* With one producer, the worker itself, there is nothing to hand over and nothing is allocated. */
+int dco_handoff_init(struct dco_handoff *handoff, unsigned producers, unsigned self);
+void dco_handoff_destroy(struct dco_handoff *handoff);
+
+/* Producer `from`: one packet, its head and its bytes. False: no room. */
+bool dco_handoff_put(struct dco_handoff *handoff, unsigned from, const void *head, size_t head_size,
+                     const void *packet, size_t size);
+/* After a batch. */
+void dco_handoff_announce(struct dco_handoff *handoff);
+
+/* Consumer: the size of the next packet, head included, which stays where it is; 0: none. Producers
+ * take turns. */
+size_t dco_handoff_peek(struct dco_handoff *handoff);
+/* Takes the packet that was peeked at. */
+void dco_handoff_take(struct dco_handoff *handoff, void *head, size_t head_size, void *packet);
+
+#endif

@@ -1,0 +1,79 @@
+/* Transports: the sockets that peers are reached through, and the table of them.
+ *
+ * A transport's id is its slot in the table, with the number of times that the slot was used before
+ * in the upper half: what still carries the id of a transport that has gone finds nothing, instead
+ * of its successor. The table is written under the engine's lock and read by threads that are
+ * online; a transport that was removed is freed when all have passed. */
+#ifndef DCO_ENGINE_TRANSPORT_H
+#define DCO_ENGINE_TRANSPORT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dco.h"
+#include "engine/events.h"
+#include "io/udp.h"
+
+struct dco_engine;
+
+struct dco_transport {
+    uint64_t id;
+    enum dco_transport_kind kind;
+    bool watched;   /* lock: in the receive threads' epoll sets */
+    uint32_t peers; /* lock */
+    uint32_t pins;  /* lock: calls that use it without the lock */
+    atomic_bool failed;
+    struct dco_event_record record;
+    unsigned sockets; /* UDP: one, or one for each worker */
+    struct dco_udp *udp;
+};
+
+struct dco_transport_table {
+    _Atomic(struct dco_transport *) *slot; /* DCO_TRANSPORTS_MAX of them */
+    uint32_t *uses;                        /* lock: of each slot */
+    uint32_t high;                         /* lock: no slot from here on was ever used */
+    uint32_t count;                        /* lock */
+};
+
+int dco_transport_table_init(struct dco_transport_table *table);
+void dco_transport_table_destroy(struct dco_transport_table *table); /* all transports, too */
+/* In a forked child: closes the sockets and leaves their options, which are the parent's. */
+void dco_transport_table_forget(struct dco_transport_table *table);
+
+static inline uint32_t dco_transport_slot(uint64_t id)
+{
+    return (uint32_t)(id & (DCO_TRANSPORTS_MAX - 1));
+}
+
+/* NULL: gone, or never there. */
+static inline struct dco_transport *dco_transport_find(const struct dco_transport_table *table,
+                                                       uint64_t id)
+{
+    struct dco_transport *transport =
+        atomic_load_explicit(&table->slot[dco_transport_slot(id)], memory_order_acquire);
+
+    return transport && transport->id == id ? transport : NULL;
+}
+
+/* The next one at or after slot `*slot`, and sets `*slot` to its successor; NULL: no more. */
+struct dco_transport *dco_transport_next(const struct dco_transport_table *table, uint32_t *slot);
+
+/* The socket that a worker uses: its own, or the only one. */
+static inline struct dco_udp *dco_transport_udp(const struct dco_transport *transport,
+                                                unsigned worker)
+{
+    return &transport->udp[worker < transport->sockets ? worker : 0];
+}
+
+/* Closes the sockets and frees it; nobody uses it any more. */
+void dco_transport_free(struct dco_transport *transport);
+
+/* A thread has found the socket shut down or dead. False: busy, try again later. */
+bool dco_transport_fail(struct dco_engine *engine, struct dco_transport *transport, int error);
+
+/* Empties the error queue of one socket and charges each entry to the peer it is about. */
+void dco_transport_drain_errors(struct dco_engine *engine, struct dco_transport *transport,
+                                struct dco_udp *udp);
+
+#endif
