@@ -374,9 +374,15 @@ int dco_tcp_flush(struct dco_tcp *tcp, struct dco_tcp_queue *queue, struct dco_t
 
 /* --- control --- */
 
+/* The first one that waits needs no chunk where no frame is in flight: the room for its rest is
+ * free, and first is where it belongs. */
 static bool keep_control(struct dco_tcp_queue *queue, struct dco_tcp_pool *pool,
                          const uint8_t *prefix, const uint8_t *packet, uint32_t size)
 {
+    if (queue->rest_begin == queue->rest_end && !queue->control.bytes) {
+        settle_frame(queue, prefix, packet, size, 0);
+        return true;
+    }
     if (PREFIX + size > room_for_control(queue, pool))
         return false;
     append(&queue->control, pool, prefix, PREFIX);

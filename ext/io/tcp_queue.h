@@ -44,7 +44,7 @@ struct dco_tcp_list {
 };
 
 struct dco_tcp_queue {
-    uint8_t *rest; /* of the frame in flight; room for frame_max and its prefix */
+    uint8_t *rest; /* of the frame in flight, or what goes next; room for frame_max and prefix */
     uint32_t rest_begin, rest_end;
     uint32_t frame_max;
     bool closed; /* dead or cleared: nothing is taken any more */
