@@ -58,6 +58,30 @@
 /* UDP socket buffers asked for, each way, bytes. */
 #define DCO_SOCKET_BUFFER (4u * 1024u * 1024u)
 
+/* TCP. The largest frame of a connection that has no peer yet: only control packets, which are made
+ * to fit a datagram of 1250 or 1500 bytes there as well. */
+#define DCO_TCP_PENDING_FRAME 2048u
+/* What the kernel may hold unsent of one connection. It asks for more at half of that, so there is
+ * one transmit batch to send while the next is sealed; and a control packet that comes behind it
+ * leaves within 10 ms at 100 Mbit/s. What was sent and not yet acknowledged does not count. */
+#define DCO_TCP_NOTSENT (128u * 1024u)
+/* What one connection may have waiting beside that: eight batches, or 40 ms at 100 Mbit/s. More
+ * would be delay only; the flows inside see loss and slow down. */
+#define DCO_TCP_QUEUE_MAX (512u * 1024u)
+/* Its control packets: about 45 full-size ones, several windows of the reliable layer. */
+#define DCO_TCP_CONTROL_MAX (64u * 1024u)
+/* What waits is kept in chunks: large enough that a full queue is one gathered write, small enough
+ * that a thousand slow peers find room. At most 64 MiB a worker, paid for when used. */
+#define DCO_TCP_CHUNK (16u * 1024u)
+#define DCO_TCP_POOL_CHUNKS 4096u
+/* One in so many is for control packets only. */
+#define DCO_TCP_POOL_RESERVE_SHARE 64u
+
+/* What counts as one source of connections: the least that is announced on its own in IPv4, and
+ * what a provider gives a household or a small office in IPv6 (RFC 6177). */
+#define DCO_SOURCE_PREFIX_IPV4 24u
+#define DCO_SOURCE_PREFIX_IPV6 56u
+
 /* Control packets on their way to Python, bytes; about 700 full-size ones. */
 #define DCO_CONTROL_RING (1024u * 1024u)
 

@@ -1,4 +1,4 @@
-/* Attaching to a socket and giving it back; addresses; the error queue. */
+/* Attaching to a socket and giving it back; the error queue. */
 #define _GNU_SOURCE
 #include "io/udp.h"
 
@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include <stdio.h>
+
+#include "io/address.h"
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
@@ -25,28 +27,12 @@
 
 bool dco_udp_set_option(struct dco_udp *udp, int level, int name, int value)
 {
-    struct dco_udp_option *option = &udp->option[udp->options];
-    socklen_t size = sizeof option->saved;
-
-    if (udp->options == DCO_UDP_OPTIONS_MAX
-        || getsockopt(udp->fd, level, name, &option->saved, &size)
-        || setsockopt(udp->fd, level, name, &value, sizeof value))
-        return false;
-    option->level = level;
-    option->name = name;
-    udp->options++;
-    return true;
+    return dco_option_set(udp->fd, udp->option, &udp->options, level, name, value);
 }
 
-/* The kernel doubles what is asked for, and reports the doubled value. */
 static void set_buffer(struct dco_udp *udp, int name, int force, uint32_t bytes)
 {
-    int value = (int)bytes;
-
-    if (dco_udp_set_option(udp, SOL_SOCKET, name, value)) {
-        udp->option[udp->options - 1].saved /= 2;
-        setsockopt(udp->fd, SOL_SOCKET, force, &value, sizeof value);
-    }
+    dco_option_set_buffer(udp->fd, udp->option, &udp->options, name, force, bytes);
 }
 
 /* By default as the kernel driver: DF clear, and forged ICMP cannot shrink what is sent. With
@@ -130,7 +116,7 @@ static int check_socket(struct dco_udp *udp)
     if (!name.sin6_port)
         return -EDESTADDRREQ;
     udp->family = (uint8_t)name.sin6_family;
-    dco_udp_address((struct sockaddr *)&name, &udp->local);
+    dco_address_fold((struct sockaddr *)&name, &udp->local);
     return 0;
 }
 
@@ -173,11 +159,7 @@ void dco_udp_detach(struct dco_udp *udp)
         return;
     if (udp->group)
         dco_udp_steer(udp, false);
-    while (udp->options) {
-        struct dco_udp_option *option = &udp->option[--udp->options];
-        if (setsockopt(udp->fd, option->level, option->name, &option->saved, sizeof(int)))
-            continue; /* nothing to be done about an option that was settable a moment ago */
-    }
+    dco_option_restore(udp->fd, udp->option, &udp->options);
     close(udp->fd);
     udp->fd = -1;
 }
@@ -215,24 +197,6 @@ socklen_t dco_udp_sockaddr(const struct dco_udp *udp, const struct dco_address *
     return sizeof *storage;
 }
 
-void dco_udp_address(const struct sockaddr *sockaddr, struct dco_address *address)
-{
-    memset(address, 0, sizeof *address);
-    if (sockaddr->sa_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)sockaddr;
-        address->family = AF_INET;
-        address->port = ntohs(in->sin_port);
-        memcpy(address->ip, &in->sin_addr, 4);
-    } else if (sockaddr->sa_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)sockaddr;
-        bool mapped = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
-        address->family = mapped ? AF_INET : AF_INET6;
-        address->port = ntohs(in6->sin6_port);
-        address->scope = mapped ? 0 : in6->sin6_scope_id;
-        memcpy(address->ip, in6->sin6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 16);
-    }
-}
-
 bool dco_udp_next_error(struct dco_udp *udp, struct dco_udp_error *error)
 {
     struct sockaddr_in6 name = {0};
@@ -251,7 +215,7 @@ bool dco_udp_next_error(struct dco_udp *udp, struct dco_udp_error *error)
         getsockopt(udp->fd, SOL_SOCKET, SO_ERROR, &pending, &size);
         return false;
     }
-    dco_udp_address((struct sockaddr *)&name, &error->remote);
+    dco_address_fold((struct sockaddr *)&name, &error->remote);
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
         if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR)
             || (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR)) {

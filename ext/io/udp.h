@@ -10,14 +10,8 @@
 #include <sys/socket.h>
 
 #include "dco.h"
+#include "io/option.h"
 #include "sync/counter.h"
-
-#define DCO_UDP_OPTIONS_MAX 12
-
-/* A socket option that we changed, and what it was. */
-struct dco_udp_option {
-    int level, name, saved;
-};
 
 struct dco_udp {
     int fd; /* our copy of the caller's descriptor */
@@ -26,7 +20,7 @@ struct dco_udp {
     bool df;
     unsigned group; /* the first of several sockets for one port: how many there are */
     struct dco_address local;
-    struct dco_udp_option option[DCO_UDP_OPTIONS_MAX];
+    struct dco_option option[DCO_OPTIONS_MAX];
     unsigned options;
     _Atomic uint32_t offloads; /* DCO_OFFLOAD_UDP_* in use */
     uint32_t supported;
@@ -58,7 +52,6 @@ bool dco_udp_steer(struct dco_udp *udp, bool on);
 
 socklen_t dco_udp_sockaddr(const struct dco_udp *udp, const struct dco_address *address,
                            struct sockaddr_in6 *storage);
-void dco_udp_address(const struct sockaddr *sockaddr, struct dco_address *address);
 
 /* --- receive --- */
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "io/address.h"
 #include "io/udp.h"
 
 #ifndef UDP_GRO
@@ -87,7 +88,7 @@ static void take_train(struct dco_udp *udp, struct dco_udp_inbox *inbox, int i)
     train->size = inbox->message[i].msg_len;
     train->segment = train->size;
     train->truncated = header->msg_flags & MSG_TRUNC;
-    dco_udp_address((struct sockaddr *)&inbox->name[i], &train->remote);
+    dco_address_fold((struct sockaddr *)&inbox->name[i], &train->remote);
     if (udp->learn_source)
         memset(&train->local, 0, sizeof train->local);
     else
