@@ -49,10 +49,10 @@ void dco_tcp_buffers(const struct dco_tcp *tcp, uint32_t *send, uint32_t *receiv
  * changes nothing. 0 or -ENOMEM.
  *
  * One API thread at a time; the receive thread may be at work. It publishes a new tail buffer in
- * `reserved` (release) and is done. The next dco_tcp_receive takes it out with an exchange
- * (acquire), moves over what it has kept, and frees the old one; until then the old limit holds.
- * Whoever exchanges a pointer out owns it: a buffer that a second call replaces before it was taken
- * is freed there. So reserve before the peer can know its keys: then no data frame is too early. */
+ * `reserved` (release) and is done. The next dco_tcp_receive that brings bytes takes it out with an
+ * exchange (acquire), when nothing is in the old one, and frees that. Whoever exchanges a pointer
+ * out owns it: a buffer that a second call replaces before it was taken is freed there. What a peer
+ * sent after this returned is judged by the new limit, so reserve before it can have its keys. */
 int dco_tcp_reserve(struct dco_tcp *tcp, uint32_t frame_max);
 
 /* --- receive: the receive thread --- */
