@@ -73,8 +73,7 @@ static inline uint32_t dco_tcp_frame_max(const struct dco_tcp *tcp)
  * still read. */
 ssize_t dco_tcp_receive(struct dco_tcp *tcp, uint8_t *arena, size_t room);
 
-/* Keeps what dco_tcpframe_next left, once after each dco_tcp_receive that brought bytes; nothing
- * is fine. 0, or -EMSGSIZE: it is more than the start of a frame can be, so that the caller has
+/* Keeps what dco_tcpframe_next left, if it left something, before the next dco_tcp_receive. 0, or -EMSGSIZE: it is more than the start of a frame can be, so that the caller has
  * left whole frames, and the stream is lost. */
 int dco_tcp_keep(struct dco_tcp *tcp, const uint8_t *rest, size_t size);
 

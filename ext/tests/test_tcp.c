@@ -123,7 +123,8 @@ static ssize_t drain(struct dco_tcp *tcp, size_t room, unsigned *frames, uint32_
         }
         if (result < 0)
             return result;
-        CHECK(!dco_tcp_keep(tcp, arena + offset, (size_t)total - offset));
+        if (offset < (size_t)total)
+            CHECK(!dco_tcp_keep(tcp, arena + offset, (size_t)total - offset));
     }
     return total;
 }
