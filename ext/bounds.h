@@ -63,7 +63,7 @@
 #define DCO_TCP_PENDING_FRAME 2048u
 /* What the kernel may hold unsent of one connection. It asks for more at half of that, so there is
  * one transmit batch to send while the next is sealed; and a control packet that comes behind it
- * leaves within 10 ms at 100 Mbit/s. What was sent and not yet acknowledged does not count. */
+ * waits for about 10 ms at 100 Mbit/s. What was sent and not yet acknowledged does not count. */
 #define DCO_TCP_NOTSENT (128u * 1024u)
 /* What one connection may have waiting beside that: eight batches, or 40 ms at 100 Mbit/s. More
  * would be delay only; the flows inside see loss and slow down. */

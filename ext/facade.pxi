@@ -39,6 +39,10 @@ cdef extern from "codec/pktid.h" nogil:
     void dco_pktid_window_init(dco_pktid_window *window)
     bint dco_pktid_accept(dco_pktid_window *window, uint32_t id, uint64_t now_s)
 
+cdef extern from "codec/tcpframe.h" nogil:
+    int dco_tcpframe_next(uint8_t *stream, size_t size, size_t *offset, uint32_t frame_max,
+                          uint8_t **frame, uint32_t *frame_size)
+
 cdef extern from "codec/wire.h" nogil:
     enum:
         DCO_WIRE_OVERHEAD
@@ -165,6 +169,24 @@ def coalesce(packets, *, bint tcp, bint udp, owners=None):
         return items + gro_out(gro)
     finally:
         free(gro)
+
+
+def tcp_frames(bytes stream, *, uint32_t frame_max):
+    """(packets, how many bytes of the stream they take) of the whole frames in front.
+
+    A length that cannot be is an OSError with EPROTO (zero) or EMSGSIZE, whatever comes before."""
+    cdef bytearray copy = bytearray(stream)
+    cdef uint8_t *data = copy
+    cdef uint8_t *frame
+    cdef uint32_t length
+    cdef size_t size = len(copy), offset = 0
+    cdef list packets = []
+    cdef int result = dco_tcpframe_next(data, size, &offset, frame_max, &frame, &length)
+    while result == 1:
+        packets.append(frame[:length])
+        result = dco_tcpframe_next(data, size, &offset, frame_max, &frame, &length)
+    check(result)
+    return packets, offset
 
 
 cdef class ReplayWindow:

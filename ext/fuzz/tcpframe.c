@@ -33,8 +33,8 @@ static void receive(struct reader *reader, const uint8_t *piece, size_t size)
     if (reader->kept)
         memcpy(arena, reader->tail, reader->kept);
     memcpy(arena + reader->kept, piece, size);
-    while ((reader->error = dco_tcpframe_next(arena, total, &offset, reader->frame_max, &frame,
-                                              &length))
+    while ((reader->error =
+                dco_tcpframe_next(arena, total, &offset, reader->frame_max, &frame, &length))
            == 1) {
         CHECK(frame + length == arena + offset && length > 0 && length <= reader->frame_max);
         check_frame(reader, before + (size_t)(frame - arena), length);

@@ -182,20 +182,15 @@ static void take_reserved(struct dco_tcp *tcp)
 
     if (!tail)
         return;
-    tail->size = tcp->tail->size;
-    memcpy(tail->data, tcp->tail->data, tail->size);
     free(tcp->tail);
     tcp->tail = tail;
 }
 
 ssize_t dco_tcp_receive(struct dco_tcp *tcp, uint8_t *arena, size_t room)
 {
-    uint32_t kept;
+    uint32_t kept = tcp->tail->size;
     ssize_t received;
 
-    if (atomic_load_explicit(&tcp->reserved, memory_order_relaxed))
-        take_reserved(tcp);
-    kept = tcp->tail->size;
     if (room <= kept)
         return -ENOBUFS;
     do
@@ -207,6 +202,9 @@ ssize_t dco_tcp_receive(struct dco_tcp *tcp, uint8_t *arena, size_t room)
         return kept ? -ENODATA : 0;
     memcpy(arena, tcp->tail->data, kept);
     tcp->tail->size = 0;
+    /* Behind the read: what it brought was sent by a peer that may rely on a dco_tcp_reserve. */
+    if (atomic_load_explicit(&tcp->reserved, memory_order_relaxed))
+        take_reserved(tcp);
     return received + kept;
 }
 

@@ -49,10 +49,10 @@ void dco_tcp_buffers(const struct dco_tcp *tcp, uint32_t *send, uint32_t *receiv
  * changes nothing. 0 or -ENOMEM.
  *
  * One API thread at a time; the receive thread may be at work. It publishes a new tail buffer in
- * `reserved` (release) and is done. The next dco_tcp_receive takes it out with an exchange
- * (acquire), moves over what it has kept, and frees the old one; until then the old limit holds.
- * Whoever exchanges a pointer out owns it: a buffer that a second call replaces before it was taken
- * is freed there. So reserve before the peer can know its keys: then no data frame is too early. */
+ * `reserved` (release) and is done. The next dco_tcp_receive that brings bytes takes it out with an
+ * exchange (acquire), when nothing is in the old one, and frees that. Whoever exchanges a pointer
+ * out owns it: a buffer that a second call replaces before it was taken is freed there. What a peer
+ * sent after this returned is judged by the new limit, so reserve before it can have its keys. */
 int dco_tcp_reserve(struct dco_tcp *tcp, uint32_t frame_max);
 
 /* --- receive: the receive thread --- */
@@ -73,8 +73,7 @@ static inline uint32_t dco_tcp_frame_max(const struct dco_tcp *tcp)
  * still read. */
 ssize_t dco_tcp_receive(struct dco_tcp *tcp, uint8_t *arena, size_t room);
 
-/* Keeps what dco_tcpframe_next left, once after each dco_tcp_receive that brought bytes; nothing
- * is fine. 0, or -EMSGSIZE: it is more than the start of a frame can be, so that the caller has
+/* Keeps what dco_tcpframe_next left, if it left something, before the next dco_tcp_receive. 0, or -EMSGSIZE: it is more than the start of a frame can be, so that the caller has
  * left whole frames, and the stream is lost. */
 int dco_tcp_keep(struct dco_tcp *tcp, const uint8_t *rest, size_t size);
 

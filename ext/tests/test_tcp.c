@@ -52,9 +52,9 @@ static void what_is_refused(void)
 
 static void options_come_and_go(void)
 {
-    static const int watched[][2] = {
-        {IPPROTO_TCP, TCP_NODELAY}, {IPPROTO_TCP, TCP_NOTSENT_LOWAT}, {IPPROTO_IP, IP_RECVERR},
-        {IPPROTO_IPV6, IPV6_RECVERR}, {SOL_SOCKET, SO_RCVLOWAT}, {SOL_SOCKET, SO_RCVBUF}};
+    static const int watched[][2] = {{IPPROTO_TCP, TCP_NODELAY}, {IPPROTO_TCP, TCP_NOTSENT_LOWAT},
+                                     {IPPROTO_IP, IP_RECVERR},   {IPPROTO_IPV6, IPV6_RECVERR},
+                                     {SOL_SOCKET, SO_RCVLOWAT},  {SOL_SOCKET, SO_RCVBUF}};
     struct dco_transport_config config = {.receive_buffer = 50000};
     int near, far, before[6], flags;
     uint32_t send, receive;
@@ -123,7 +123,8 @@ static ssize_t drain(struct dco_tcp *tcp, size_t room, unsigned *frames, uint32_
         }
         if (result < 0)
             return result;
-        CHECK(!dco_tcp_keep(tcp, arena + offset, (size_t)total - offset));
+        if (offset < (size_t)total)
+            CHECK(!dco_tcp_keep(tcp, arena + offset, (size_t)total - offset));
     }
     return total;
 }

@@ -33,6 +33,10 @@ def floats(name: str) -> str:
     return f"tests/security/test_float.py::{name}"
 
 
+def frames(name: str) -> str:
+    return f"tests/property/test_tcp_frames.py::{name}"
+
+
 MUTATIONS = [
     # Authentication
     Mutation(
@@ -405,6 +409,44 @@ static void nonce_make(""",
         "ext/codec/gro.c",
         "return dco_load32(b + 4) == item->next_sequence && ",
         "return dco_load32(b + 4) >= item->next_sequence && ",
+    ),
+    # Framing of a TCP stream
+    Mutation(
+        "length-zero-is-a-frame",
+        frames("test_a_length_that_cannot_be_ends_the_stream"),
+        "ext/codec/tcpframe.c",
+        """    if (!length)
+        return -EPROTO;
+""",
+        "",
+    ),
+    Mutation(
+        "long-frames-awaited",
+        frames("test_the_length_is_judged_before_the_frame_is_there"),
+        "ext/codec/tcpframe.c",
+        """    if (length > frame_max)
+        return -EMSGSIZE;
+    if (left - DCO_TCPFRAME_PREFIX < length)
+        return 0;
+""",
+        """    if (left - DCO_TCPFRAME_PREFIX < length)
+        return 0;
+    if (length > frame_max)
+        return -EMSGSIZE;
+""",
+    ),
+    Mutation(
+        "incomplete-frame-loses-its-prefix",
+        frames("test_any_split_gives_the_same_frames"),
+        "ext/codec/tcpframe.c",
+        """    if (left - DCO_TCPFRAME_PREFIX < length)
+        return 0;
+""",
+        """    if (left - DCO_TCPFRAME_PREFIX < length) {
+        *offset += DCO_TCPFRAME_PREFIX;
+        return 0;
+    }
+""",
     ),
     # Errors of one peer
     *(
