@@ -353,6 +353,33 @@ cdef class Engine:
         check(result)
         return transport
 
+    def attach_tcp(self, int fd, *, uint32_t send_buffer, uint32_t receive_buffer):
+        cdef dco_engine *engine = self.get()
+        cdef dco_transport_config config
+        cdef uint64_t transport = 0
+        cdef int result
+        memset(&config, 0, sizeof(config))
+        config.send_buffer = send_buffer
+        config.receive_buffer = receive_buffer
+        with nogil:
+            result = dco_transport_attach_tcp(engine, fd, &config, &transport)
+        check(result)
+        return transport
+
+    def listen_tcp(self, int fd, *, uint32_t trials_max, uint32_t trials_per_source_max,
+                   uint32_t deadline_s):
+        cdef dco_engine *engine = self.get()
+        cdef dco_listener_config config
+        cdef uint64_t transport = 0
+        cdef int result
+        config.trials_max = trials_max
+        config.trials_per_source_max = trials_per_source_max
+        config.deadline_s = deadline_s
+        with nogil:
+            result = dco_transport_listen_tcp(engine, fd, &config, &transport)
+        check(result)
+        return transport
+
     def detach(self, uint64_t transport):
         cdef dco_engine *engine = self.get()
         cdef int result
@@ -375,8 +402,8 @@ cdef class Engine:
         check(result)
 
     def query_transport(self, uint64_t transport):
-        """(kind, sockets, local, send buffer, receive buffer, offloads, peers, overflows,
-        icmp errors, failed)."""
+        """(kind, sockets, local, remote, send buffer, receive buffer, offloads, peers, overflows,
+        icmp errors, waiting, trials, accepted, refused, expired, failed)."""
         cdef dco_engine *engine = self.get()
         cdef dco_transport_info info
         cdef int result
@@ -384,9 +411,10 @@ cdef class Engine:
             result = dco_transport_query(engine, transport, &info)
         check(result)
         return (
-            info.kind, info.sockets, address_out(&info.local), info.send_buffer,
-            info.receive_buffer, info.offloads, info.peers, info.receive_overflows,
-            info.icmp_errors, info.failed,
+            info.kind, info.sockets, address_out(&info.local), address_out(&info.remote),
+            info.send_buffer, info.receive_buffer, info.offloads, info.peers,
+            info.receive_overflows, info.icmp_errors, info.waiting, info.trials, info.accepted,
+            info.refused, info.expired, info.failed,
         )
 
     # Peers

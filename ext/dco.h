@@ -86,17 +86,27 @@ struct dco_transport_config {
     uint32_t receive_buffer;
 };
 
-enum dco_transport_kind { DCO_TRANSPORT_UDP = 1 };
+/* What connections of a listening socket must keep until a peer is bound to them. */
+struct dco_listener_config {
+    uint32_t trials_max;            /* connections without a peer */
+    uint32_t trials_per_source_max; /* of one prefix of DCO_SOURCE_PREFIX_* bits */
+    uint32_t deadline_s;
+};
+
+enum dco_transport_kind { DCO_TRANSPORT_UDP = 1, DCO_TRANSPORT_TCP, DCO_TRANSPORT_LISTENER };
 
 struct dco_transport_info {
     enum dco_transport_kind kind;
     uint32_t sockets; /* UDP: one, or one for each worker */
-    struct dco_address local;
+    struct dco_address local, remote; /* remote: TCP */
     uint32_t send_buffer, receive_buffer; /* bytes in effect */
     uint32_t offloads;
     uint32_t peers;
     uint64_t receive_overflows; /* datagrams that the kernel dropped: SO_RXQ_OVFL */
     uint64_t icmp_errors;       /* entries of the error queue */
+    uint64_t waiting;           /* TCP: bytes that the socket has not taken yet */
+    uint32_t trials;            /* listener: connections without a peer */
+    uint64_t accepted, refused, expired; /* listener: connections */
     bool failed;
 };
 
@@ -198,7 +208,8 @@ struct dco_control_packet {
     X(udp_sends) X(udp_send_messages) X(udp_send_packets)                                      \
     X(udp_receives) X(udp_receive_messages) X(udp_receive_packets)                             \
     X(control_packets) X(wakeups) X(gso_fallbacks) X(gro_fallbacks) X(send_retries)            \
-    X(oversize_sends) X(handed_to_seal) X(handed_to_open)
+    X(oversize_sends) X(handed_to_seal) X(handed_to_open)                                      \
+    X(tcp_sends) X(tcp_send_packets) X(tcp_receives) X(tcp_receive_packets)
 /* clang-format on */
 
 /* Batch sizes by powers of two: 1, 2-3, 4-7, ... 64 and more. */
@@ -232,7 +243,12 @@ int dco_engine_tun_info(struct dco_engine *engine, struct dco_tun_info *info);
 
 int dco_transport_attach_udp(struct dco_engine *engine, int fd,
                              const struct dco_transport_config *config, uint64_t *transport);
+int dco_transport_attach_tcp(struct dco_engine *engine, int fd,
+                             const struct dco_transport_config *config, uint64_t *transport);
+int dco_transport_listen_tcp(struct dco_engine *engine, int fd,
+                             const struct dco_listener_config *config, uint64_t *transport);
 int dco_transport_detach(struct dco_engine *engine, uint64_t transport); /* options restored */
+/* TCP: no addresses; behind control packets and ahead of data that wait. -EAGAIN: too many wait. */
 int dco_transport_send(struct dco_engine *engine, uint64_t transport, const void *data, size_t size,
                        const struct dco_address *remote, const struct dco_address *local);
 int dco_transport_query(struct dco_engine *engine, uint64_t transport,

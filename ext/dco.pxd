@@ -81,16 +81,27 @@ cdef extern from "dco.h" nogil:
         uint32_t send_buffer
         uint32_t receive_buffer
 
+    cdef struct dco_listener_config:
+        uint32_t trials_max
+        uint32_t trials_per_source_max
+        uint32_t deadline_s
+
     cdef struct dco_transport_info:
         int kind
         uint32_t sockets
         dco_address local
+        dco_address remote
         uint32_t send_buffer
         uint32_t receive_buffer
         uint32_t offloads
         uint32_t peers
         uint64_t receive_overflows
         uint64_t icmp_errors
+        uint64_t waiting
+        uint32_t trials
+        uint64_t accepted
+        uint64_t refused
+        uint64_t expired
         bint failed
 
     cdef struct dco_peer_config:
@@ -178,6 +189,10 @@ cdef extern from "dco.h" nogil:
     int dco_engine_tun_info(dco_engine *engine, dco_tun_info *info)
 
     int dco_transport_attach_udp(dco_engine *engine, int fd, const dco_transport_config *config,
+                                 uint64_t *transport)
+    int dco_transport_attach_tcp(dco_engine *engine, int fd, const dco_transport_config *config,
+                                 uint64_t *transport)
+    int dco_transport_listen_tcp(dco_engine *engine, int fd, const dco_listener_config *config,
                                  uint64_t *transport)
     int dco_transport_detach(dco_engine *engine, uint64_t transport)
     int dco_transport_send(dco_engine *engine, uint64_t transport, const void *data, size_t size,

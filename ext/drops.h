@@ -15,10 +15,12 @@
     X(TX_TOO_BIG, tx_too_big, "datagram exceeds what the transport carries")                       \
     X(TX_BACKLOG, tx_backlog, "socket buffer stayed full")                                         \
     X(TX_SEND, tx_send, "socket refused the datagram")                                             \
+    X(TX_CONTROL, tx_control, "control packet for a connection that died or has no room")          \
     X(TX_HANDOFF_FULL, tx_handoff_full, "worker of the peer is too busy to take the packet")       \
     /* receive: wire to inner packet */                                                            \
     X(RX_RUNT, rx_runt, "datagram shorter than its header")                                        \
     X(RX_TRUNCATED, rx_truncated, "datagram larger than the receive buffer")                       \
+    X(RX_STREAM, rx_stream, "TCP frame of length zero, or longer than it may be")                  \
     X(RX_DATA_V1, rx_data_v1, "DATA_V1 packet, which names no peer")                               \
     X(RX_UNKNOWN_PEER, rx_unknown_peer, "no peer with the id or address of the packet")            \
     X(RX_UNKNOWN_KEY, rx_unknown_key, "neither key slot has the key id of the packet")             \

@@ -1,7 +1,7 @@
 """OpenVPN data channel offload in userspace.
 
-A `Device` carries packets between a TUN interface and UDP sockets, sealed and opened with the keys
-of its peers, in threads that never run Python. Everything public is named here."""
+A `Device` carries packets between a TUN interface and UDP or TCP sockets, sealed and opened with
+the keys of its peers, in threads that never run Python. Everything public is named here."""
 
 from .control import ControlPort
 from .device import Device
@@ -51,6 +51,7 @@ from .model import (
     StatsTable,
     TransportFailed,
     TransportInfo,
+    TransportKind,
 )
 from .peer import Peer, Peers, PeerSpec
 from .routes import Route, Routes
@@ -106,6 +107,7 @@ __all__ = [
     "Transport",
     "TransportFailed",
     "TransportInfo",
+    "TransportKind",
     "TryAgain",
     "UnsupportedError",
 ]

@@ -75,13 +75,34 @@ class Engine:
     ) -> tuple[_Counters, _Counters, tuple[int, ...], tuple[int, ...], int, int, int]: ...
     def tun_info(self) -> tuple[bytes, int, int, int, bool, bool]: ...
     def attach_udp(self, fd: int, *, df: bool, send_buffer: int, receive_buffer: int) -> int: ...
+    def attach_tcp(self, fd: int, *, send_buffer: int, receive_buffer: int) -> int: ...
+    def listen_tcp(
+        self, fd: int, *, trials_max: int, trials_per_source_max: int, deadline_s: int
+    ) -> int: ...
     def detach(self, transport: int) -> None: ...
     def send_control(
         self, transport: int, data: Buffer, remote: _Address | None, local: _Address | None
     ) -> None: ...
     def query_transport(
         self, transport: int
-    ) -> tuple[int, int, _Address | None, int, int, int, int, int, int, bool]: ...
+    ) -> tuple[
+        int,
+        int,
+        _Address | None,
+        _Address | None,
+        int,
+        int,
+        int,
+        int,
+        int,
+        int,
+        int,
+        int,
+        int,
+        int,
+        int,
+        bool,
+    ]: ...
     def add_peer(
         self,
         peer_id: int,

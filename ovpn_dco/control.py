@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 from .backend.base import Backend
 from .errors import DeviceClosed
 from .model import ControlPacket, Event, TransportFailed
-from .transport import Transport
+from .transport import Transports
 from .validation.arguments import integer, seconds
 from .validation.rules import refuse
 
@@ -26,7 +26,7 @@ class ControlPort:
     """Everything that is not DATA_V2, and messages of peers. Bounded: what finds no room is
     dropped and counted as CONTROL_FULL."""
 
-    def __init__(self, backend: Backend, transports: Mapping[int, Transport]) -> None:
+    def __init__(self, backend: Backend, transports: Transports) -> None:
         self._backend = backend
         self._transports = transports
 
@@ -40,7 +40,7 @@ class ControlPort:
         if limit < 1:
             raise refuse(errno.EINVAL, "max", "must be at least 1")
         return [
-            dataclasses.replace(packet, transport=self._transports.get(transport))
+            dataclasses.replace(packet, transport=self._transports.find(transport))
             for transport, packet in self._backend.receive_control(limit)
         ]
 
@@ -52,7 +52,7 @@ class ControlPort:
 class EventPort:
     """The events of a device, for threads and for asyncio."""
 
-    def __init__(self, backend: Backend, transports: Mapping[int, Transport]) -> None:
+    def __init__(self, backend: Backend, transports: Transports) -> None:
         self._backend = backend
         self._transports = transports
 
@@ -72,7 +72,7 @@ class EventPort:
         events = []
         for transport, event in self._backend.poll_events(BATCH):
             if isinstance(event, TransportFailed):
-                event = dataclasses.replace(event, transport=self._transports.get(transport))
+                event = dataclasses.replace(event, transport=self._transports.find(transport))
             events.append(event)
         return events
 

@@ -9,7 +9,7 @@ import threading
 import types
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from socket import SOL_SOCKET
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,12 @@ from .model import (
     Offloads,
     SourceCheck,
     StatsTable,
+    TransportKind,
 )
 from .peer import Peer, Peers, PeerSpec
 from .routes import Routes
 from .transport import Transport
-from .validation.arguments import integer, interface_addresses, offloads_of
+from .validation.arguments import bounded, integer, interface_addresses, offloads_of
 from .validation.rules import DEVICE_OPEN, DeviceAttributes, check, refuse
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ MAX_PEERS_DEFAULT = 65536
 DATA_OVERHEAD = 24  # bytes that sealing adds: header, packet id, tag
 UDP_PAYLOAD_MAX = 65507  # bytes, over IPv4
 GSO_SEGMENTS_MAX = 64
+TRIALS_MAX = 65535
 
 logger = logging.getLogger("ovpn_dco")
 
@@ -328,20 +330,70 @@ class Device:
             "send_buffer": _buffer_size("send_buffer", send_buffer),
             "receive_buffer": _buffer_size("receive_buffer", receive_buffer),
         }
+        return self._attach(
+            cookie,
+            TransportKind.UDP,
+            lambda: self._backend.attach_udp(fd, df=bool(df), **sizes),
+        )
+
+    def attach_tcp(
+        self,
+        sock: socket.socket,
+        *,
+        send_buffer: int | None = None,
+        receive_buffer: int | None = None,
+    ) -> Transport:
+        """Attaches a connected TCP socket, which one peer can be reached through.
+
+        The device duplicates the descriptor; from now on nobody else may read or write the socket.
+        What has arrived already is read as usual. Each packet stands behind its length, two bytes.
+        Before it has a peer the connection takes frames of up to 2048 bytes, and a data packet
+        makes it wait: the peer gets it first. Buffers are in bytes (None: the kernel tunes them).
+        The connection's end deletes its peer and is told by `TransportFailed`. NotASocket,
+        UnsupportedError, DcoError with ENOTCONN, InvalidArgument for one that listens, Busy."""
+        fd, cookie = _identify(sock)
+        sizes = {
+            "send_buffer": _buffer_size("send_buffer", send_buffer),
+            "receive_buffer": _buffer_size("receive_buffer", receive_buffer),
+        }
+        return self._attach(
+            cookie, TransportKind.TCP, lambda: self._backend.attach_tcp(fd, **sizes)
+        )
+
+    def listen_tcp(
+        self,
+        sock: socket.socket,
+        *,
+        trials_max: int = 512,
+        trials_per_source_max: int = 32,
+        deadline_s: int = 60,
+    ) -> Transport:
+        """Accepts connections from a listening TCP socket; nobody else may accept from now on.
+
+        Each becomes a transport of its own, which its first control packet brings. It is on trial
+        until a peer is added to it: at most `trials_max` at one time, of which
+        `trials_per_source_max` of one /24 of IPv4 or /56 of IPv6 (more are closed at once), and
+        for `deadline_s` seconds. Nothing is sent to a client that has not sent a packet.
+
+        NotASocket, UnsupportedError, InvalidArgument for a socket that does not listen, Busy."""
+        fd, cookie = _identify(sock)
+        limits = {
+            name: bounded(name, value, 1, TRIALS_MAX)
+            for name, value in (
+                ("trials_max", trials_max),
+                ("trials_per_source_max", trials_per_source_max),
+                ("deadline_s", deadline_s),
+            )
+        }
+        return self._attach(
+            cookie, TransportKind.LISTENER, lambda: self._backend.listen_tcp(fd, **limits)
+        )
+
+    def _attach(self, cookie: bytes, kind: TransportKind, attach: Callable[[], int]) -> Transport:
         with _registry:
-            if any(device._is_attached(cookie) for device in list(_devices)):
+            if any(device._peers.transports.holds(cookie) for device in list(_devices)):
                 raise refuse(errno.EBUSY, "sock", "is attached to a device already")
-            number = self._backend.attach_udp(fd, df=bool(df), **sizes)
-            transport = Transport(self._backend, number, cookie, self._transport_closed)
-            self._peers.transports[number] = transport
-        return transport
-
-    def _is_attached(self, cookie: bytes) -> bool:
-        return any(t.holds(cookie) for t in list(self._peers.transports.values()))
-
-    def _transport_closed(self, transport: Transport) -> None:
-        if self._peers.transports.get(transport.transport_id) is transport:
-            del self._peers.transports[transport.transport_id]
+            return self._peers.transports.add(attach(), kind, cookie)
 
     # Peers
 
@@ -481,10 +533,7 @@ def _identify(sock: socket.socket) -> tuple[int, bytes]:
 def _buffer_size(attribute: str, value: int | None) -> int:
     if value is None:
         return 0
-    size = integer(attribute, value)
-    if not 1 <= size <= 0x3FFFFFFF:  # the kernel doubles it, in an int
-        raise refuse(errno.ERANGE, attribute, "must be 1 to 1073741823 bytes")
-    return size
+    return bounded(attribute, value, 1, 0x3FFFFFFF)  # bytes; the kernel doubles it, in an int
 
 
 # In a forked child only the thread that forked goes on: the engine's are gone, and what they held

@@ -133,6 +133,14 @@ class Feature(enum.Enum):
     PEER_MESSAGES = "messages of peers inside the data channel"
 
 
+class TransportKind(enum.Enum):
+    """UDP carries any number of peers, TCP one; a LISTENER brings TCP transports."""
+
+    UDP = 1
+    TCP = 2
+    LISTENER = 3
+
+
 class SourceCheck(enum.Enum):
     """STRICT: a peer may send only from addresses that are routed to it."""
 
@@ -162,9 +170,11 @@ class DropReason(enum.Enum):
     TX_TOO_BIG = "datagram exceeds what the transport carries"
     TX_BACKLOG = "socket buffer stayed full"
     TX_SEND = "socket refused the datagram"
+    TX_CONTROL = "control packet for a connection that died or has no room"
     TX_HANDOFF_FULL = "worker of the peer is too busy to take the packet"
     RX_RUNT = "datagram shorter than its header"
     RX_TRUNCATED = "datagram larger than the receive buffer"
+    RX_STREAM = "TCP frame of length zero, or longer than it may be"
     RX_DATA_V1 = "DATA_V1 packet, which names no peer"
     RX_UNKNOWN_PEER = "no peer with the id or address of the packet"
     RX_UNKNOWN_KEY = "neither key slot has the key id of the packet"
@@ -318,6 +328,10 @@ class DeviceStats:
     oversize_sends: int
     handed_to_seal: int
     handed_to_open: int
+    tcp_sends: int
+    tcp_send_packets: int
+    tcp_receives: int
+    tcp_receive_packets: int
     drops: Mapping[DropReason, int]
     tx_batches: tuple[int, ...]
     rx_batches: tuple[int, ...]
@@ -366,16 +380,26 @@ class StatsTable(Mapping[str, "memoryview[int]"]):
 class TransportInfo:
     """A transport as it stands: buffer sizes and offloads are those in effect.
 
-    `sockets` is 1, or with several workers one for each, bound to the same port."""
+    `sockets` is 1, or of a UDP transport of several workers one for each, bound to the same port.
+    `remote` and `waiting`, bytes that the socket has not taken yet, are those of a TCP connection.
+    A listener has `trials`, connections that wait for a peer, and counts those that it `accepted`,
+    `refused` for want of room, and gave up when their time had `expired`."""
 
+    kind: TransportKind
     sockets: int
     local: Address | None
+    remote: Address | None
     send_buffer: int
     receive_buffer: int
     offloads: Offload
     peers: int
     receive_overflows: int
     icmp_errors: int
+    waiting: int
+    trials: int
+    accepted: int
+    refused: int
+    expired: int
     failed: bool
 
 
@@ -389,8 +413,8 @@ class ControlTransport(Protocol):
     def transport_id(self) -> int:
         """The engine's number for it."""
 
-    def send_control(self, data: Buffer, remote: Any, local: Any = None) -> None:
-        """Sends one datagram."""
+    def send_control(self, data: Buffer, remote: Any = None, local: Any = None) -> None:
+        """Sends one packet."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .backend.base import Backend, PeerRef
 from .errors import NotFound, error_for
 from .model import Address, Buffer, DataKey, KeyInfo, KeySlot, Mode, PeerInfo, PeerStats
-from .transport import Transport
+from .transport import Transport, Transports
 from .validation.arguments import peer_attributes, slot_of
 from .validation.rules import KEY_NEW, KeyAttributes, PeerAttributes, check, refuse
 
@@ -87,7 +87,7 @@ class Peer:
     @property
     def transport(self) -> Transport | None:
         """What it is reached through."""
-        return self._peers.transports.get(self.info().transport_id)
+        return self._peers.transports.find(self.info().transport_id)
 
     def stats(self) -> PeerStats:
         """Counters since the peer was added."""
@@ -178,7 +178,7 @@ class Peers(Mapping[int, Peer]):
     def __init__(self, backend: Backend, mode: Mode) -> None:
         self.backend = backend
         self.mode = mode
-        self.transports: dict[int, Transport] = {}
+        self.transports = Transports(backend)
 
     def __getitem__(self, peer_id: int) -> Peer:
         if not isinstance(peer_id, int) or not 0 <= peer_id <= 0xFFFFFF:
@@ -236,7 +236,9 @@ class Peers(Mapping[int, Peer]):
             not isinstance(transport, Transport) or not transport.belongs_to(self.backend)
         ):
             raise refuse(errno.EINVAL, "transport", "must be a transport of this device")
-        kind = None if transport is None else "closed" if transport.closed else "udp"
+        kind = None
+        if transport is not None:
+            kind = "closed" if transport.closed else transport.kind.name.lower()
         attributes = peer_attributes(
             mode=self.mode,
             new=True,

@@ -1,4 +1,4 @@
-"""A socket that peers are reached through."""
+"""Sockets that peers are reached through."""
 
 from __future__ import annotations
 
@@ -6,38 +6,46 @@ import errno
 from collections.abc import Callable
 
 from .backend.base import Backend
-from .errors import DeviceClosed, NotASocket
-from .model import Buffer, TransportInfo
+from .errors import DcoError, DeviceClosed, NotASocket
+from .model import Buffer, TransportInfo, TransportKind
 from .validation.arguments import raw_address
 from .validation.rules import refuse
 
 
 class Transport:
-    """A UDP socket attached to a device; made by `Device.attach_udp`.
+    """A socket attached to a device; made by `Device.attach_udp`, `attach_tcp` and `listen_tcp`,
+    and for each connection that the last of these brings.
 
     The device has a descriptor of its own, so closing the caller's socket changes nothing here.
-    From the attachment on nobody else may read the socket."""
+    From the attachment on nobody else may read the socket, or write a TCP connection."""
 
     def __init__(
         self,
         backend: Backend,
         transport_id: int,
-        cookie: bytes,
+        kind: TransportKind,
+        cookie: bytes | None,
         on_close: Callable[[Transport], None],
     ) -> None:
         self._backend = backend
         self._id = transport_id
+        self._kind = kind
         self._cookie = cookie
         self._on_close = on_close
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Transport {self._id}{' closed' if self.closed else ''}>"
+        return f"<Transport {self._id} {self._kind.name}{' closed' if self.closed else ''}>"
 
     @property
     def transport_id(self) -> int:
-        """The engine's number for it; a later transport may get it again."""
+        """The engine's number for it; no later transport of the device gets it again."""
         return self._id
+
+    @property
+    def kind(self) -> TransportKind:
+        """What it is."""
+        return self._kind
 
     @property
     def closed(self) -> bool:
@@ -59,26 +67,33 @@ class Transport:
         self._require_open()
         return self._backend.transport_info(self._id)
 
-    def send_control(self, data: Buffer, remote: object, local: object = None) -> None:
-        """Sends one datagram as it is, from the attached socket, without waiting.
+    def send_control(self, data: Buffer, remote: object = None, local: object = None) -> None:
+        """Sends one packet as it is, from the attached socket, without waiting.
 
-        `remote` is a socket address, `local` the source address (both as in a `ControlPacket`;
-        None: the kernel's choice). Raises MessageTooBig, TryAgain when the socket buffer is full,
-        NotASocket when closed, and DcoError with the errno of the send."""
+        UDP: `remote` is a socket address, `local` the source address (both as in a `ControlPacket`;
+        None: the kernel's choice). TCP: both are left out; the packet goes behind control packets
+        and ahead of data that wait, and between frames. Raises MessageTooBig, NotASocket when
+        closed, TryAgain when the socket buffer is full or 64 KiB of control packets wait, or when
+        the client of an accepted connection has not sent its first packet yet, and DcoError with
+        the errno of the send."""
         self._require_open()
         try:
             packed = memoryview(data).cast("B")
         except TypeError:
             raise refuse(errno.EINVAL, "data", "must be a contiguous buffer of bytes") from None
-        to = raw_address("remote", remote)
-        if to is None or to.port == 0:
+        to, source = raw_address("remote", remote), raw_address("local", local)
+        if self._kind is TransportKind.UDP and (to is None or to.port == 0):
             raise refuse(errno.EINVAL, "remote", "is needed on a UDP transport, with its port")
-        self._backend.send_control(self._id, packed, to, raw_address("local", local))
+        if self._kind is TransportKind.TCP and (to or source):
+            raise refuse(errno.EINVAL, "remote", "and local are the connection's on TCP")
+        self._backend.send_control(self._id, packed, to, source)
 
     def detach(self) -> None:
         """Gives the socket back: its options are restored, and its peers are deleted.
 
-        They go with reason TRANSPORT_DISCONNECT. Idempotent."""
+        They go with reason TRANSPORT_DISCONNECT. What a TCP connection has not sent yet is lost,
+        and so is the frame of which only a part has come. An accepted connection is closed, and
+        with a listener those that have no peer. Idempotent."""
         if self.closed:
             return
         self._closed = True
@@ -95,3 +110,35 @@ class Transport:
     def _require_open(self) -> None:
         if self._closed:
             raise refuse(errno.ENOTSOCK, "transport", "is closed")
+
+
+class Transports:
+    """The transports of a device by number; those that a listener brings are met here first."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._known: dict[int, Transport] = {}
+
+    def add(self, transport_id: int, kind: TransportKind, cookie: bytes | None = None) -> Transport:
+        """The object for a transport of the engine; if another thread was faster, its."""
+        transport = Transport(self._backend, transport_id, kind, cookie, self._closed)
+        return self._known.setdefault(transport_id, transport)
+
+    def find(self, transport_id: int) -> Transport | None:
+        """None if it was closed, or the device was."""
+        known = self._known.get(transport_id)
+        if known is not None:
+            return known
+        try:
+            kind = self._backend.transport_info(transport_id).kind
+        except DcoError:
+            return None
+        return self.add(transport_id, kind)
+
+    def holds(self, cookie: bytes) -> bool:
+        """Whether one of them is attached to the socket with this SO_COOKIE."""
+        return any(transport.holds(cookie) for transport in list(self._known.values()))
+
+    def _closed(self, transport: Transport) -> None:
+        if self._known.get(transport.transport_id) is transport:
+            del self._known[transport.transport_id]

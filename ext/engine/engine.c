@@ -216,6 +216,8 @@ void dco_engine_remove_peer(struct dco_engine *engine, struct dco_peer *peer,
         atomic_store_explicit(&engine->only, NULL, memory_order_release);
     dco_peer_table_remove(&engine->peers, peer);
     peer->transport->peers--;
+    if (peer->transport->stream)
+        atomic_store_explicit(&peer->transport->stream->peer, NULL, memory_order_release);
     dco_rcu_retire(&engine->rcu, &peer->rcu, peer_release);
 }
 
@@ -251,6 +253,15 @@ static void wait_for_pins(struct dco_engine *engine)
     }
 }
 
+/* Their records go with them. */
+static void withdraw_transport_events(struct dco_engine *engine)
+{
+    struct dco_transport *transport;
+
+    for (uint32_t slot = 0; (transport = dco_transport_next(&engine->transports, &slot));)
+        dco_events_withdraw(&engine->events, &transport->record);
+}
+
 void dco_engine_close(struct dco_engine *engine)
 {
     if (dco_engine_enter(engine))
@@ -262,6 +273,7 @@ void dco_engine_close(struct dco_engine *engine)
     wait_for_pins(engine);
     pthread_mutex_lock(&engine->lock);
     dco_engine_remove_peers_of(engine, NULL, DCO_DELETED_TEARDOWN);
+    withdraw_transport_events(engine);
     dco_transport_table_destroy(&engine->transports);
     dco_tun_close(&engine->tun);
     pthread_mutex_unlock(&engine->lock);

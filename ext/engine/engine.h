@@ -38,6 +38,10 @@ struct dco_engine {
     struct dco_lpm lpm;
     _Atomic(struct dco_peer *) only; /* P2P: the peer, or NULL */
     struct dco_transport_table transports;
+    struct dco_transport *trials, *last_trial; /* lock: connections without a peer, by deadline */
+    _Atomic uint32_t trial_count;              /* of them */
+    atomic_bool listeners_pause;               /* some are not watched for a moment */
+    unsigned turn;                             /* lock: the next attached connection's home */
 
     struct dco_events events;
     struct dco_bell control_bell;

@@ -2,14 +2,13 @@
 
 #include <string.h>
 
-int dco_handoff_init(struct dco_handoff *handoff, unsigned producers, unsigned self)
+int dco_handoff_init(struct dco_handoff *handoff, unsigned producers)
 {
     int error = dco_bell_init(&handoff->bell);
 
     handoff->producers = producers;
     for (unsigned i = 0; i < producers && !error; i++)
-        if (i != self)
-            error = dco_ring_init(&handoff->ring[i], DCO_HANDOFF_RING);
+        error = dco_ring_init(&handoff->ring[i], DCO_HANDOFF_RING);
     return error;
 }
 
@@ -36,7 +35,7 @@ static size_t next_size(struct dco_handoff *handoff)
 {
     for (unsigned i = 0; i < handoff->producers; i++) {
         struct dco_ring *ring = &handoff->ring[handoff->next];
-        size_t size = ring->data ? dco_ring_peek(ring) : 0;
+        size_t size = dco_ring_peek(ring);
         if (size)
             return size;
         handoff->next = (handoff->next + 1) % handoff->producers;

@@ -1,8 +1,9 @@
 /* Batches between workers: a packet for a peer whose home is elsewhere goes there, so that packet
  * ids, replay windows and cipher contexts have one writer each.
  *
- * One ring for each worker that may put something in, so that every ring has one producer; the bell
- * is rung once per batch. What finds no room is dropped by the producer, and counted. */
+ * One ring for each worker that may put something in, so that every ring has one producer; the one
+ * that a worker would have to itself is the API's, under the engine's lock. The bell is rung once
+ * per batch. What finds no room is dropped by the producer, and counted. */
 #ifndef DCO_ENGINE_HANDOFF_H
 #define DCO_ENGINE_HANDOFF_H
 
@@ -11,14 +12,13 @@
 #include "sync/ring.h"
 
 struct dco_handoff {
-    struct dco_ring ring[DCO_WORKERS_MAX]; /* by producer; a worker has none to itself */
+    struct dco_ring ring[DCO_WORKERS_MAX]; /* by producer */
     unsigned producers;
     unsigned next; /* consumer's: whose turn it is */
     struct dco_bell bell;
 };
 
-/* With one producer, the worker itself, there is nothing to hand over and nothing is allocated. */
-int dco_handoff_init(struct dco_handoff *handoff, unsigned producers, unsigned self);
+int dco_handoff_init(struct dco_handoff *handoff, unsigned producers);
 void dco_handoff_destroy(struct dco_handoff *handoff);
 
 /* Producer `from`: one packet, its head and its bytes. False: no room. */

@@ -45,8 +45,11 @@ int dco_key_install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco
         error = -ENOENT;
     else if (other_slot_has(peer, slot, config->key_id))
         error = -EINVAL;
-    else
+    else {
         retire(engine, dco_keyslots_set(&peer->keys, slot, key));
+        if (peer->transport->stream)
+            dco_stream_ready(engine, peer->transport);
+    }
     dco_engine_leave(engine);
     if (error)
         dco_key_free(key);

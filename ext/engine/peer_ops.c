@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "codec/tcpframe.h"
 #include "engine/engine.h"
 
 static bool is_zero(const uint8_t *bytes, size_t size)
@@ -135,6 +136,8 @@ static int check_config(const struct dco_engine *engine, const struct dco_peer_c
 
 static int check_remote(const struct dco_transport *transport, const struct dco_peer_config *config)
 {
+    if (transport->stream) /* the connection says where its peer is */
+        return config->present & (DCO_PEER_REMOTE | DCO_PEER_LOCAL) ? -EISCONN : 0;
     if (!(config->present & DCO_PEER_REMOTE))
         return 0;
     if (!config->remote.port
@@ -160,6 +163,18 @@ static int check_room(struct dco_engine *engine, const struct dco_peer_config *c
     return 0;
 }
 
+/* From here on data packets of the connection are the peer's. */
+static void bind_stream(struct dco_engine *engine, struct dco_peer *peer)
+{
+    struct dco_transport *transport = peer->transport;
+    struct dco_stream *stream = transport->stream;
+    struct dco_endpoint endpoint = {stream->tcp.remote, stream->tcp.local};
+
+    dco_peer_endpoint_write(peer, &endpoint);
+    dco_stream_acquit(engine, transport);
+    atomic_store_explicit(&stream->peer, peer, memory_order_release);
+}
+
 /* In P2P mode a second peer takes the place of the first. */
 static void insert(struct dco_engine *engine, struct dco_peer *peer,
                    const struct dco_peer_config *config, const struct vpn_change *change)
@@ -173,8 +188,31 @@ static void insert(struct dco_engine *engine, struct dco_peer *peer,
     dco_peer_table_add(&engine->peers, peer);
     peer->transport->peers++;
     apply_settings(engine, peer, config, change);
+    if (peer->transport->stream)
+        bind_stream(engine, peer);
     if (engine->config.mode == DCO_MODE_P2P)
         atomic_store_explicit(&engine->only, peer, memory_order_release);
+}
+
+/* Whether a peer can be reached through it, and what that takes. A connection has one peer; in P2P
+ * mode it may be the one that gives way. */
+static int check_transport(struct dco_engine *engine, struct dco_transport *transport,
+                           const struct dco_peer_config *config)
+{
+    struct dco_peer *peer;
+    int error;
+
+    if (!transport || atomic_load(&transport->failed))
+        return -ENOTSOCK;
+    if (transport->kind == DCO_TRANSPORT_LISTENER)
+        return -ENOTCONN;
+    error = check_remote(transport, config);
+    if (error || !transport->stream)
+        return !error && !(config->present & DCO_PEER_REMOTE) ? -EINVAL : error;
+    peer = atomic_load(&transport->stream->peer);
+    if (peer && peer != atomic_load(&engine->only))
+        return -EBUSY;
+    return dco_tcp_reserve(&transport->stream->tcp, DCO_TCPFRAME_MAX);
 }
 
 static int add_locked(struct dco_engine *engine, const struct dco_peer_config *config,
@@ -183,12 +221,8 @@ static int add_locked(struct dco_engine *engine, const struct dco_peer_config *c
     struct dco_transport *transport = dco_transport_find(&engine->transports, config->transport);
     struct vpn_change change;
     struct dco_peer *peer;
-    int error = transport ? check_remote(transport, config) : -ENOTSOCK;
+    int error = check_transport(engine, transport, config);
 
-    if (!error && atomic_load(&transport->failed))
-        error = -ENOTSOCK;
-    if (!error && !(config->present & DCO_PEER_REMOTE))
-        error = -EINVAL;
     if (!error)
         error = check_room(engine, config);
     if (!error)
@@ -207,7 +241,7 @@ static int add_locked(struct dco_engine *engine, const struct dco_peer_config *c
     engine->generations++;
     peer->engine = engine;
     peer->transport = transport;
-    peer->home = config->id % engine->workers;
+    peer->home = transport->stream ? transport->home : config->id % engine->workers;
     atomic_store(&peer->tx_id, config->id);
     insert(engine, peer, config, &change);
     *generation = peer->generation;

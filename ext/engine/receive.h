@@ -27,6 +27,11 @@ void dco_receive_free(struct dco_receive *receive);
 /* One batch from a socket to the TUN. True: there may be more at once. */
 bool dco_receive_batch(struct dco_receive *receive, struct dco_transport *transport);
 
+/* One batch from a TCP connection to the TUN, likewise. */
+bool dco_receive_stream(struct dco_receive *receive, struct dco_transport *transport);
+/* The connection has a peer now: what was held back for it comes first. */
+void dco_receive_release(struct dco_receive *receive, struct dco_transport *transport);
+
 /* One batch of what other workers have received for peers of this one. True: there may be more. */
 bool dco_receive_handed(struct dco_receive *receive);
 

@@ -96,5 +96,6 @@ uint64_t dco_timer_run(struct dco_transmit *transmit)
         }
     }
     dco_transmit_flush(transmit);
+    next = min64(next, dco_stream_expire(transmit->worker, transmit->now_ns));
     return next == UINT64_MAX ? 0 : next;
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/tcpframe.h"
+
 int dco_transmit_new(struct dco_worker *worker, struct dco_transmit **out)
 {
     struct dco_transmit *transmit = calloc(1, sizeof *transmit);
@@ -86,6 +88,59 @@ static void account(struct dco_transmit *transmit, struct dco_udp_message *messa
         forget_source(transmit->engine, peer);
 }
 
+/* What the connection made of what it got. */
+static void stream_result(struct dco_transmit *transmit, struct dco_transport *transport,
+                          const struct dco_tcp_tally *tally, int error)
+{
+    struct dco_stream *stream = transport->stream;
+
+    dco_counter_add(&transmit->stats.tcp_sends, tally->calls);
+    dco_counter_add(&transmit->stats.tcp_send_packets, tally->packets);
+    if (!error || error == -EAGAIN) {
+        dco_stream_await_room(transmit->worker, transport, error == -EAGAIN);
+        return;
+    }
+    dco_tcp_queue_clear(&stream->queue, &transmit->worker->pool);
+    dco_stream_await_room(transmit->worker, transport, false);
+    dco_transport_fail(transmit->engine, transport, -error,
+                       error == -EPIPE || error == -ECONNRESET ? DCO_DELETED_TRANSPORT_DISCONNECT
+                                                               : DCO_DELETED_TRANSPORT_ERROR);
+}
+
+/* A run of frames; what finds no room is dropped from its end. */
+static void send_frames(struct dco_transmit *transmit, const struct dco_udp_message *message,
+                        struct dco_transport *transport)
+{
+    struct dco_peer *peer = message->owner;
+    struct dco_tcp_tally tally = {0};
+    int error = dco_tcp_send(&transport->stream->tcp, &transport->stream->queue,
+                             &transmit->worker->pool, message->data, message->size, &tally);
+
+    if (tally.packets) {
+        dco_counter_add(&peer->link_tx_packets, tally.packets);
+        dco_counter_add(&peer->link_tx_bytes, tally.bytes);
+        dco_counter_set(&peer->last_sent_ns, transmit->now_ns);
+    }
+    if (tally.packets < message->packets) {
+        uint32_t lost = message->packets - tally.packets;
+        bool dead = error && error != -EAGAIN;
+        dco_stats_drop(&transmit->stats, dead ? DCO_DROP_TX_NO_TRANSPORT : DCO_DROP_TX_BACKLOG,
+                       lost);
+        if (dead)
+            dco_counter_add(&peer->tx_no_transport, lost);
+    }
+    stream_result(transmit, transport, &tally, error);
+}
+
+void dco_transmit_stream(struct dco_transmit *transmit, struct dco_transport *transport)
+{
+    struct dco_stream *stream = transport->stream;
+    struct dco_tcp_tally tally = {0};
+    int error = dco_tcp_flush(&stream->tcp, &stream->queue, &transmit->worker->pool, &tally);
+
+    stream_result(transmit, transport, &tally, error);
+}
+
 /* Messages of one transport, which stand together. */
 static void send_run(struct dco_transmit *transmit, unsigned first, unsigned count)
 {
@@ -95,6 +150,11 @@ static void send_run(struct dco_transmit *transmit, unsigned first, unsigned cou
     struct dco_udp_tally tally = {0};
     bool had_source[DCO_SEND_MESSAGES];
 
+    if (transport->stream) {
+        for (unsigned i = 0; i < count; i++)
+            send_frames(transmit, &messages[i], transport);
+        return;
+    }
     for (unsigned i = 0; i < count; i++)
         had_source[i] = messages[i].local.family;
     dco_udp_send(udp, &transmit->outbox, messages, count, transmit->worker->stop_fd, &tally);
@@ -109,7 +169,7 @@ static void send_run(struct dco_transmit *transmit, unsigned first, unsigned cou
     if (tally.errors_queued)
         dco_transport_drain_errors(transmit->engine, transport, udp);
     if (tally.dead)
-        dco_transport_fail(transmit->engine, transport, EPIPE);
+        dco_transport_fail(transmit->engine, transport, EPIPE, DCO_DELETED_TRANSPORT_DISCONNECT);
 }
 
 void dco_transmit_flush(struct dco_transmit *transmit)
@@ -132,6 +192,20 @@ void dco_transmit_flush(struct dco_transmit *transmit)
 static uint32_t datagram_max(const struct dco_address *remote)
 {
     return remote->family == AF_INET ? DCO_UDP4_PAYLOAD_MAX : DCO_UDP6_PAYLOAD_MAX;
+}
+
+/* To a connection, which takes frames of all sizes. */
+static enum dco_drop run_begin(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t size)
+{
+    if (size > DCO_TCPFRAME_PREFIX + DCO_TCPFRAME_MAX)
+        return DCO_DROP_TX_TOO_BIG;
+    transmit->message[transmit->messages] = (struct dco_udp_message){
+        .data = transmit->sealed + transmit->sealed_size,
+        .segment = UINT16_MAX,
+        .owner = peer,
+    };
+    transmit->transport[transmit->messages++] = peer->transport;
+    return DCO_DROP_NONE;
 }
 
 static enum dco_drop message_begin(struct dco_transmit *transmit, struct dco_peer *peer,
@@ -169,15 +243,24 @@ static bool message_takes(const struct dco_transmit *transmit, const struct dco_
 {
     const struct dco_udp_message *last = &transmit->message[transmit->messages - 1];
 
+    if (transmit->growing && last->owner == peer && peer->transport->stream)
+        return true;
     return transmit->growing && last->owner == peer && size <= last->segment
            && last->packets < DCO_GSO_SEGMENTS_MAX
            && last->size + size <= datagram_max(&last->remote);
 }
 
-/* Room for one more datagram of `size` bytes, at transmit->sealed + transmit->sealed_size. */
-static enum dco_drop reserve(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t size)
+static bool sends_trains(const struct dco_transmit *transmit, const struct dco_peer *peer)
 {
     const struct dco_udp *udp = dco_transport_udp(peer->transport, transmit->worker->index);
+
+    return atomic_load_explicit(&udp->offloads, memory_order_relaxed) & DCO_OFFLOAD_UDP_GSO;
+}
+
+/* Room for one more datagram or frame of `size` bytes, at transmit->sealed + sealed_size. */
+static enum dco_drop reserve(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t size)
+{
+    bool stream = peer->transport->stream;
     enum dco_drop drop;
 
     if (transmit->messages && message_takes(transmit, peer, size)
@@ -185,10 +268,8 @@ static enum dco_drop reserve(struct dco_transmit *transmit, struct dco_peer *pee
         return DCO_DROP_NONE;
     if (transmit->messages == DCO_SEND_MESSAGES || transmit->sealed_size + size > DCO_SEND_ARENA)
         dco_transmit_flush(transmit);
-    drop = message_begin(transmit, peer, size);
-    transmit->growing =
-        drop == DCO_DROP_NONE
-        && atomic_load_explicit(&udp->offloads, memory_order_relaxed) & DCO_OFFLOAD_UDP_GSO;
+    drop = stream ? run_begin(transmit, peer, size) : message_begin(transmit, peer, size);
+    transmit->growing = !drop && (stream || sends_trains(transmit, peer));
     return drop;
 }
 
@@ -199,7 +280,7 @@ static void commit(struct dco_transmit *transmit, uint32_t size)
     message->size += size;
     message->packets++;
     transmit->sealed_size += size;
-    if (size < message->segment)
+    if (size < message->segment && message->segment != UINT16_MAX)
         transmit->growing = false;
 }
 
@@ -232,8 +313,10 @@ static enum dco_drop take_packet_id(struct dco_transmit *transmit, struct dco_pe
 static enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer, struct dco_key *key,
                           const uint8_t *data, uint32_t size)
 {
-    uint32_t total = size + DCO_WIRE_OVERHEAD, packet_id, header;
+    uint32_t prefix = peer->transport->stream ? DCO_TCPFRAME_PREFIX : 0;
+    uint32_t total = prefix + DCO_WIRE_OVERHEAD + size, packet_id, header;
     enum dco_drop drop = reserve(transmit, peer, total);
+    uint8_t *packet = transmit->sealed + transmit->sealed_size + prefix;
 
     if (drop)
         return drop;
@@ -241,8 +324,9 @@ static enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer, 
     if (!drop) {
         header =
             dco_wire_header(key->key_id, atomic_load_explicit(&peer->tx_id, memory_order_relaxed));
-        if (dco_aead_seal(&key->sealing, header, packet_id, data, size,
-                          transmit->sealed + transmit->sealed_size)) {
+        if (prefix)
+            dco_tcpframe_put(packet - prefix, total - prefix);
+        if (dco_aead_seal(&key->sealing, header, packet_id, data, size, packet)) {
             commit(transmit, total);
             return DCO_DROP_NONE;
         }
@@ -307,10 +391,11 @@ static void transmit_segments(struct dco_transmit *transmit, struct dco_peer *pe
     dco_counter_add(&peer->vpn_tx_packets, packets);
 }
 
-/* What goes with a packet from one worker to another. */
+/* What goes with a packet from one worker, or the API, to another. */
 struct handed {
+    enum { HANDED_PLAIN, HANDED_VNET, HANDED_CONTROL } kind;
     struct dco_vnet vnet;
-    bool has_vnet;
+    uint64_t transport; /* of a control packet */
 };
 
 /* How many packets a super-packet is, where nothing else will be done with it. */
@@ -325,7 +410,7 @@ static void hand_over(struct dco_transmit *transmit, struct dco_peer *peer,
                       const struct dco_vnet *vnet, uint8_t *packet, uint32_t size)
 {
     struct dco_worker *home = &transmit->engine->worker[peer->home];
-    struct handed head = {.has_vnet = vnet};
+    struct handed head = {.kind = vnet ? HANDED_VNET : HANDED_PLAIN};
 
     if (vnet)
         head.vnet = *vnet;
@@ -432,6 +517,36 @@ bool dco_transmit_batch(struct dco_transmit *transmit)
     return count && more;
 }
 
+bool dco_transmit_order(struct dco_worker *worker, uint64_t transport, const void *packet,
+                        size_t size)
+{
+    struct handed head = {.kind = HANDED_CONTROL, .transport = transport};
+
+    if (!dco_handoff_put(&worker->to_seal, worker->index, &head, sizeof head, packet, size))
+        return false;
+    dco_handoff_announce(&worker->to_seal);
+    return true;
+}
+
+/* What is due falls last, so that it and what waits are never less than what is there. */
+static void send_ordered(struct dco_transmit *transmit, uint64_t id, const uint8_t *packet,
+                         uint32_t size)
+{
+    struct dco_transport *transport = dco_transport_find(&transmit->engine->transports, id);
+    struct dco_tcp_tally tally = {0};
+    int error = -EPIPE;
+
+    if (transport && !atomic_load(&transport->failed)) {
+        struct dco_stream *stream = transport->stream;
+        error = dco_tcp_send_control(&stream->tcp, &stream->queue, &transmit->worker->pool, packet,
+                                     size, &tally);
+        stream_result(transmit, transport, &tally, error == -ENOBUFS ? -EAGAIN : error);
+        atomic_fetch_sub(&stream->control_due, size + DCO_TCPFRAME_PREFIX);
+    }
+    if (error && error != -EAGAIN)
+        dco_stats_drop(&transmit->stats, DCO_DROP_TX_CONTROL, 1);
+}
+
 bool dco_transmit_handed(struct dco_transmit *transmit)
 {
     struct dco_handoff *handoff = &transmit->worker->to_seal;
@@ -443,7 +558,11 @@ bool dco_transmit_handed(struct dco_transmit *transmit)
         struct handed head;
         uint32_t size = (uint32_t)(record - sizeof head);
         dco_handoff_take(handoff, &head, sizeof head, transmit->arena);
-        transmit_packet(transmit, head.has_vnet ? &head.vnet : NULL, transmit->arena, size);
+        if (head.kind == HANDED_CONTROL)
+            send_ordered(transmit, head.transport, transmit->arena, size);
+        else
+            transmit_packet(transmit, head.kind == HANDED_VNET ? &head.vnet : NULL, transmit->arena,
+                            size);
         bytes += size;
     }
     dco_transmit_flush(transmit);

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/tcpframe.h"
 #include "engine/engine.h"
+#include "engine/transmit.h"
 
 /* Path MTUs below these are forged or useless: RFC 791 and RFC 8200 promise more. */
 #define PATH_MTU_MIN_IPV4 576u
@@ -21,7 +23,8 @@ int dco_transport_table_init(struct dco_transport_table *table)
     /* Untouched pages cost nothing. */
     table->slot = calloc(DCO_TRANSPORTS_MAX, sizeof *table->slot);
     table->uses = calloc(DCO_TRANSPORTS_MAX, sizeof *table->uses);
-    return table->slot && table->uses ? 0 : -ENOMEM;
+    table->spare = calloc(DCO_TRANSPORTS_MAX, sizeof *table->spare);
+    return table->slot && table->uses && table->spare ? 0 : -ENOMEM;
 }
 
 void dco_transport_free(struct dco_transport *transport)
@@ -31,6 +34,14 @@ void dco_transport_free(struct dco_transport *transport)
     while (transport->sockets) /* siblings before the socket that they belong to */
         dco_udp_detach(&transport->udp[--transport->sockets]);
     free(transport->udp);
+    if (transport->stream) {
+        dco_tcp_detach(&transport->stream->tcp);
+        dco_tcp_queue_destroy(&transport->stream->queue);
+    }
+    free(transport->stream);
+    if (transport->listener)
+        dco_tcp_listener_detach(&transport->listener->socket);
+    free(transport->listener);
     free(transport);
 }
 
@@ -53,7 +64,24 @@ void dco_transport_table_destroy(struct dco_transport_table *table)
         dco_transport_free(transport);
     free(table->slot);
     free(table->uses);
+    free(table->spare);
     memset(table, 0, sizeof *table);
+}
+
+static void forget(struct dco_transport *transport)
+{
+    for (unsigned i = 0; i < transport->sockets; i++) {
+        transport->udp[i].options = transport->udp[i].group = 0;
+        dco_udp_detach(&transport->udp[i]);
+    }
+    if (transport->stream) {
+        transport->stream->tcp.options = 0;
+        dco_tcp_detach(&transport->stream->tcp);
+    }
+    if (transport->listener) {
+        transport->listener->socket.changed = false;
+        dco_tcp_listener_detach(&transport->listener->socket);
+    }
 }
 
 void dco_transport_table_forget(struct dco_transport_table *table)
@@ -61,64 +89,90 @@ void dco_transport_table_forget(struct dco_transport_table *table)
     struct dco_transport *transport;
 
     for (uint32_t slot = 0; (transport = dco_transport_next(table, &slot));)
-        for (unsigned i = 0; i < transport->sockets; i++) {
-            transport->udp[i].options = 0;
-            dco_udp_detach(&transport->udp[i]);
-        }
+        forget(transport);
 }
 
-/* Gives the transport an id; nobody finds it before it is published. */
-static int table_reserve(struct dco_transport_table *table, struct dco_transport *transport)
+/* Sockets that carry many peers have the first slots; connections the others, the last one that
+ * was given back first. */
+static int reserve_slot(struct dco_transport_table *table, bool connection, uint32_t *slot)
 {
-    for (uint32_t slot = 0; slot < DCO_SOCKETS_MAX; slot++) {
-        if (atomic_load_explicit(&table->slot[slot], memory_order_relaxed))
-            continue;
-        transport->id = (uint64_t)table->uses[slot]++ << 32 | slot;
-        if (slot >= table->high)
-            table->high = slot + 1;
+    if (connection && table->spares) {
+        *slot = table->spare[--table->spares];
         return 0;
     }
-    return -EMFILE;
-}
-
-static void table_put(struct dco_transport_table *table, struct dco_transport *transport)
-{
-    atomic_store_explicit(&table->slot[dco_transport_slot(transport->id)], transport,
-                          memory_order_release);
-    table->count++;
+    *slot = 0;
+    while (!connection && *slot < DCO_SOCKETS_MAX && atomic_load(&table->slot[*slot]))
+        ++*slot;
+    if (connection)
+        *slot = table->high < DCO_SOCKETS_MAX ? DCO_SOCKETS_MAX : table->high;
+    if (*slot == (connection ? DCO_TRANSPORTS_MAX : DCO_SOCKETS_MAX))
+        return -EMFILE;
+    if (*slot >= table->high)
+        table->high = *slot + 1;
+    return 0;
 }
 
 static void table_remove(struct dco_transport_table *table, struct dco_transport *transport)
 {
-    atomic_store_explicit(&table->slot[dco_transport_slot(transport->id)], NULL,
-                          memory_order_release);
+    uint32_t slot = dco_transport_slot(transport->id);
+
+    atomic_store_explicit(&table->slot[slot], NULL, memory_order_release);
     table->count--;
+    if (slot >= DCO_SOCKETS_MAX)
+        table->spare[table->spares++] = slot;
 }
 
 /* --- attach and detach --- */
 
-static void unwatch(struct dco_engine *engine, struct dco_transport *transport)
+static int watch(struct dco_engine *engine, struct dco_transport *transport)
 {
-    for (unsigned i = 0; transport->watched && i < transport->sockets; i++)
-        dco_worker_unwatch(&engine->worker[i], transport->udp[i].fd);
-    transport->watched = false;
+    int error = 0;
+
+    transport->watched = true;
+    if (transport->stream)
+        return dco_worker_watch(&engine->worker[transport->home], transport->stream->tcp.fd,
+                                transport->id);
+    if (transport->listener)
+        return dco_worker_watch(&engine->worker[0], transport->listener->socket.fd, transport->id);
+    for (unsigned i = 0; i < transport->sockets && !error; i++)
+        error = dco_worker_watch(&engine->worker[i], transport->udp[i].fd, transport->id);
+    return error;
 }
 
-static int publish(struct dco_engine *engine, struct dco_transport *transport)
+void dco_transport_unwatch(struct dco_engine *engine, struct dco_transport *transport)
 {
-    int error = table_reserve(&engine->transports, transport);
+    if (!transport->watched)
+        return;
+    transport->watched = false;
+    if (transport->stream)
+        dco_worker_unwatch(&engine->worker[transport->home], transport->stream->tcp.fd);
+    if (transport->listener)
+        dco_worker_unwatch(&engine->worker[0], transport->listener->socket.fd);
+    for (unsigned i = 0; i < transport->sockets; i++)
+        dco_worker_unwatch(&engine->worker[i], transport->udp[i].fd);
+}
+
+int dco_transport_publish(struct dco_engine *engine, struct dco_transport *transport)
+{
+    struct dco_transport_table *table = &engine->transports;
+    uint32_t slot;
+    int error = reserve_slot(table, transport->stream, &slot);
 
     if (error)
         return error;
-    table_put(&engine->transports, transport);
-    transport->watched = true;
-    for (unsigned i = 0; i < transport->sockets && !error; i++)
-        error = dco_worker_watch(&engine->worker[i], transport->udp[i].fd, transport->id);
-    if (error) {
-        unwatch(engine, transport);
-        table_remove(&engine->transports, transport);
-    }
+    transport->id = (uint64_t)table->uses[slot]++ << 32 | slot;
+    atomic_store_explicit(&table->slot[slot], transport, memory_order_release);
+    table->count++;
+    error = watch(engine, transport);
+    if (error)
+        dco_transport_withdraw(engine, transport);
     return error;
+}
+
+void dco_transport_withdraw(struct dco_engine *engine, struct dco_transport *transport)
+{
+    dco_transport_unwatch(engine, transport);
+    table_remove(&engine->transports, transport);
 }
 
 /* A socket for each worker where that can be had: else one, and its reader hands over. */
@@ -141,28 +195,97 @@ static int open_udp(struct dco_engine *engine, struct dco_transport *transport, 
     return 0;
 }
 
+/* Makes it known unless there is an `error`, and leaves the lock. Owns the transport. */
+static int publish_and_leave(struct dco_engine *engine, struct dco_transport *transport, int error,
+                             uint64_t *id)
+{
+    if (!error)
+        error = dco_transport_publish(engine, transport);
+    if (!error)
+        *id = transport->id;
+    dco_engine_leave(engine);
+    if (error) {
+        dco_rcu_synchronize(&engine->rcu); /* a thread may have met it already */
+        dco_transport_free(transport);
+    }
+    return error;
+}
+
 int dco_transport_attach_udp(struct dco_engine *engine, int fd,
                              const struct dco_transport_config *config, uint64_t *id)
 {
     struct dco_transport *transport = calloc(1, sizeof *transport);
-    int error;
+    int error = transport ? dco_engine_enter(engine) : -ENOMEM;
 
-    if (!transport)
-        return -ENOMEM;
-    error = dco_engine_enter(engine);
-    if (!error) {
-        error = open_udp(engine, transport, fd, config);
-        if (!error)
-            error = publish(engine, transport);
-        dco_engine_leave(engine);
-    }
     if (error) {
-        dco_rcu_synchronize(&engine->rcu); /* a thread may have met it already */
+        free(transport);
+        return error;
+    }
+    error = open_udp(engine, transport, fd, config);
+    return publish_and_leave(engine, transport, error, id);
+}
+
+int dco_transport_new_tcp(int fd, const struct dco_transport_config *config,
+                          struct dco_transport **out)
+{
+    struct dco_transport *transport = calloc(1, sizeof *transport);
+    struct dco_stream *stream = calloc(1, sizeof *stream);
+    int error = transport && stream ? dco_tcp_attach(&stream->tcp, fd, config) : -ENOMEM;
+
+    if (error) {
+        free(stream);
+        free(transport);
+        return error;
+    }
+    transport->kind = DCO_TRANSPORT_TCP;
+    transport->stream = stream;
+    error = dco_tcp_queue_init(&stream->queue, DCO_TCPFRAME_MAX);
+    if (error) {
         dco_transport_free(transport);
         return error;
     }
-    *id = transport->id;
+    *out = transport;
     return 0;
+}
+
+int dco_transport_attach_tcp(struct dco_engine *engine, int fd,
+                             const struct dco_transport_config *config, uint64_t *id)
+{
+    struct dco_transport *transport;
+    int error = dco_engine_enter(engine);
+
+    if (error)
+        return error;
+    error = dco_transport_new_tcp(fd, config, &transport);
+    if (error) {
+        dco_engine_leave(engine);
+        return error;
+    }
+    transport->home = engine->turn++ % engine->workers;
+    return publish_and_leave(engine, transport, 0, id);
+}
+
+int dco_transport_listen_tcp(struct dco_engine *engine, int fd,
+                             const struct dco_listener_config *config, uint64_t *id)
+{
+    struct dco_transport *transport = calloc(1, sizeof *transport);
+    struct dco_listener *listener = calloc(1, sizeof *listener);
+    int error = transport && listener ? dco_engine_enter(engine) : -ENOMEM;
+
+    if (!error) {
+        error = dco_tcp_listener_attach(&listener->socket, fd);
+        if (error)
+            dco_engine_leave(engine);
+    }
+    if (error) {
+        free(listener);
+        free(transport);
+        return error;
+    }
+    transport->kind = DCO_TRANSPORT_LISTENER;
+    transport->listener = listener;
+    listener->config = *config;
+    return publish_and_leave(engine, transport, 0, id);
 }
 
 static void wait_for_pins(struct dco_engine *engine, struct dco_transport *transport)
@@ -179,6 +302,29 @@ static void wait_for_pins(struct dco_engine *engine, struct dco_transport *trans
     }
 }
 
+/* Connections that a listener brought and that nobody has taken go with it. Lock held. */
+static void drop_trials(struct dco_engine *engine, struct dco_transport *listener)
+{
+    struct dco_transport *next;
+
+    for (struct dco_transport *trial = engine->trials; trial; trial = next) {
+        next = trial->stream->next;
+        if (trial->stream->listener == listener)
+            dco_stream_drop(&engine->worker[trial->home], trial);
+    }
+}
+
+/* All threads have passed, and find it no more. */
+static void end_stream(struct dco_engine *engine, struct dco_transport *transport)
+{
+    struct dco_worker *home = &engine->worker[transport->home];
+
+    pthread_mutex_lock(&home->sealing);
+    dco_tcp_queue_clear(&transport->stream->queue, &home->pool);
+    dco_stream_await_room(home, transport, false);
+    pthread_mutex_unlock(&home->sealing);
+}
+
 /* On return nobody here reads the socket any more, and its options are as they were. */
 int dco_transport_detach(struct dco_engine *engine, uint64_t id)
 {
@@ -193,18 +339,24 @@ int dco_transport_detach(struct dco_engine *engine, uint64_t id)
         return -ENOENT;
     }
     dco_engine_remove_peers_of(engine, transport, DCO_DELETED_TRANSPORT_DISCONNECT);
-    unwatch(engine, transport);
-    table_remove(&engine->transports, transport);
+    if (transport->stream)
+        dco_stream_acquit(engine, transport);
+    if (transport->listener)
+        drop_trials(engine, transport);
+    dco_transport_withdraw(engine, transport);
     dco_engine_leave(engine);
 
     dco_rcu_synchronize(&engine->rcu);
     wait_for_pins(engine, transport);
+    if (transport->stream)
+        end_stream(engine, transport);
     dco_events_withdraw(&engine->events, &transport->record);
     dco_transport_free(transport);
     return 0;
 }
 
-bool dco_transport_fail(struct dco_engine *engine, struct dco_transport *transport, int error)
+bool dco_transport_fail(struct dco_engine *engine, struct dco_transport *transport, int error,
+                        enum dco_delete_reason reason)
 {
     struct dco_event_record news = {
         .kind = DCO_EVENT_TRANSPORT_FAILED,
@@ -215,12 +367,47 @@ bool dco_transport_fail(struct dco_engine *engine, struct dco_transport *transpo
     if (pthread_mutex_trylock(&engine->lock))
         return false;
     if (!atomic_exchange(&transport->failed, true)) {
-        dco_engine_remove_peers_of(engine, transport, DCO_DELETED_TRANSPORT_DISCONNECT);
-        unwatch(engine, transport);
+        dco_engine_remove_peers_of(engine, transport, reason);
+        if (transport->stream)
+            dco_stream_acquit(engine, transport);
+        dco_transport_unwatch(engine, transport);
         dco_events_post(&engine->events, &transport->record, &news);
     }
     pthread_mutex_unlock(&engine->lock);
     return true;
+}
+
+/* Under the lock. The home worker sends it: only the holder of `sealing` writes to a connection. */
+static int send_stream(struct dco_engine *engine, struct dco_transport *transport, const void *data,
+                       size_t size)
+{
+    struct dco_stream *stream = transport->stream;
+    struct dco_worker *home = &engine->worker[transport->home];
+    uint32_t bytes = (uint32_t)size + DCO_TCPFRAME_PREFIX;
+
+    if (!size || size + DCO_TCPFRAME_PREFIX > DCO_TCP_CONTROL_MAX)
+        return size ? -EMSGSIZE : -EINVAL;
+    if (stream->accepted && !atomic_load(&stream->heard))
+        return -EAGAIN;
+    if (atomic_load(&stream->control_due) + dco_counter_read(&stream->queue.control_waiting) + bytes
+        > DCO_TCP_CONTROL_MAX)
+        return -EAGAIN;
+    atomic_fetch_add(&stream->control_due, bytes);
+    if (dco_transmit_order(home, transport->id, data, size))
+        return 0;
+    atomic_fetch_sub(&stream->control_due, bytes);
+    return -EAGAIN;
+}
+
+/* Under the lock. */
+static int check_datagram(const struct dco_transport *transport, const struct dco_address *remote,
+                          size_t size)
+{
+    if (!remote || !remote->port)
+        return -EDESTADDRREQ;
+    if (remote->family == AF_INET6 && transport->udp->family == AF_INET)
+        return -EAFNOSUPPORT;
+    return size > DCO_UDP6_PAYLOAD_MAX ? -EMSGSIZE : 0;
 }
 
 int dco_transport_send(struct dco_engine *engine, uint64_t id, const void *data, size_t size,
@@ -228,6 +415,7 @@ int dco_transport_send(struct dco_engine *engine, uint64_t id, const void *data,
 {
     static const struct dco_address any;
     struct dco_transport *transport;
+    bool pinned = false;
     int error = dco_engine_enter(engine);
 
     if (error)
@@ -237,16 +425,17 @@ int dco_transport_send(struct dco_engine *engine, uint64_t id, const void *data,
         error = -ENOENT;
     else if (atomic_load(&transport->failed))
         error = -EPIPE;
-    else if (!remote || !remote->port)
-        error = -EDESTADDRREQ;
-    else if (remote->family == AF_INET6 && transport->udp->family == AF_INET)
-        error = -EAFNOSUPPORT;
-    else if (size > DCO_UDP6_PAYLOAD_MAX)
-        error = -EMSGSIZE;
-    else
-        transport->pins++;
+    else if (transport->kind == DCO_TRANSPORT_LISTENER)
+        error = -EOPNOTSUPP;
+    else if (transport->stream)
+        error = remote || local ? -EINVAL : send_stream(engine, transport, data, size);
+    else {
+        error = check_datagram(transport, remote, size);
+        pinned = !error;
+        transport->pins += pinned;
+    }
     dco_engine_leave(engine);
-    if (error)
+    if (!pinned)
         return error;
 
     error = dco_udp_send_one(transport->udp, data, size, remote, local ? local : &any);
@@ -257,22 +446,49 @@ int dco_transport_send(struct dco_engine *engine, uint64_t id, const void *data,
     return error;
 }
 
-static void describe(const struct dco_transport *transport, struct dco_transport_info *info)
+static void describe_stream(const struct dco_stream *stream, struct dco_transport_info *info)
 {
-    *info = (struct dco_transport_info){
-        .kind = transport->kind,
-        .sockets = transport->sockets,
-        .local = transport->udp->local,
-        .offloads = UINT32_MAX,
-        .peers = transport->peers,
-        .failed = atomic_load(&transport->failed),
-    };
+    info->local = stream->tcp.local;
+    info->remote = stream->tcp.remote;
+    info->waiting = dco_counter_read(&stream->queue.waiting) + atomic_load(&stream->control_due);
+    dco_tcp_buffers(&stream->tcp, &info->send_buffer, &info->receive_buffer);
+}
+
+static void describe_listener(const struct dco_listener *listener, struct dco_transport_info *info)
+{
+    info->local = listener->socket.local;
+    info->trials = listener->trials;
+    info->accepted = dco_counter_read(&listener->accepted);
+    info->refused = dco_counter_read(&listener->refused);
+    info->expired = dco_counter_read(&listener->expired);
+}
+
+static void describe_udp(const struct dco_transport *transport, struct dco_transport_info *info)
+{
+    info->local = transport->udp->local;
+    info->offloads = UINT32_MAX;
     for (unsigned i = 0; i < transport->sockets; i++) {
         info->offloads &= atomic_load(&transport->udp[i].offloads);
         info->receive_overflows += dco_counter_read(&transport->udp[i].overflows);
         info->icmp_errors += dco_counter_read(&transport->udp[i].icmp_errors);
     }
     dco_udp_buffers(transport->udp, &info->send_buffer, &info->receive_buffer);
+}
+
+static void describe(const struct dco_transport *transport, struct dco_transport_info *info)
+{
+    *info = (struct dco_transport_info){
+        .kind = transport->kind,
+        .sockets = transport->kind == DCO_TRANSPORT_UDP ? transport->sockets : 1,
+        .peers = transport->peers,
+        .failed = atomic_load(&transport->failed),
+    };
+    if (transport->stream)
+        describe_stream(transport->stream, info);
+    else if (transport->listener)
+        describe_listener(transport->listener, info);
+    else
+        describe_udp(transport, info);
 }
 
 int dco_transport_query(struct dco_engine *engine, uint64_t id, struct dco_transport_info *info)

@@ -13,6 +13,7 @@
 
 #include "dco.h"
 #include "engine/events.h"
+#include "engine/stream.h"
 #include "io/udp.h"
 
 struct dco_engine;
@@ -27,11 +28,17 @@ struct dco_transport {
     struct dco_event_record record;
     unsigned sockets; /* UDP: one, or one for each worker */
     struct dco_udp *udp;
+    unsigned home; /* TCP: the worker that reads and writes it */
+    struct dco_stream *stream;
+    struct dco_listener *listener;
+    struct dco_rcu_node rcu; /* of a connection that goes without being detached */
 };
 
 struct dco_transport_table {
     _Atomic(struct dco_transport *) *slot; /* DCO_TRANSPORTS_MAX of them */
     uint32_t *uses;                        /* lock: of each slot */
+    uint32_t *spare;                       /* lock: slots of connections that have gone */
+    uint32_t spares;                       /* lock */
     uint32_t high;                         /* lock: no slot from here on was ever used */
     uint32_t count;                        /* lock */
 };
@@ -69,8 +76,22 @@ static inline struct dco_udp *dco_transport_udp(const struct dco_transport *tran
 /* Closes the sockets and frees it; nobody uses it any more. */
 void dco_transport_free(struct dco_transport *transport);
 
-/* A thread has found the socket shut down or dead. False: busy, try again later. */
-bool dco_transport_fail(struct dco_engine *engine, struct dco_transport *transport, int error);
+/* A connection that is not published yet; its home is the caller's to choose. The descriptor is
+ * copied. Errors of dco_tcp_attach. */
+int dco_transport_new_tcp(int fd, const struct dco_transport_config *config,
+                          struct dco_transport **transport);
+
+/* Under the lock: gives it an id, makes it known and watches its sockets. */
+int dco_transport_publish(struct dco_engine *engine, struct dco_transport *transport);
+/* Under the lock: the reverse; threads may still be using it. */
+void dco_transport_withdraw(struct dco_engine *engine, struct dco_transport *transport);
+/* Under the lock: no thread is told any more when something arrives. */
+void dco_transport_unwatch(struct dco_engine *engine, struct dco_transport *transport);
+
+/* A thread has found the socket shut down or dead; its peers go for this reason. False: busy, try
+ * again later. */
+bool dco_transport_fail(struct dco_engine *engine, struct dco_transport *transport, int error,
+                        enum dco_delete_reason reason);
 
 /* Empties the error queue of one socket and charges each entry to the peer it is about. */
 void dco_transport_drain_errors(struct dco_engine *engine, struct dco_transport *transport,

@@ -85,11 +85,13 @@ int dco_worker_init(struct dco_worker *worker, struct dco_engine *engine, unsign
     worker->receive_reader = dco_rcu_register(&engine->rcu);
     error = open_descriptors(worker);
     if (!error)
-        error = dco_handoff_init(&worker->to_seal, engine->config.workers, index);
+        error = dco_handoff_init(&worker->to_seal, engine->config.workers);
     if (!error)
-        error = dco_handoff_init(&worker->to_open, engine->config.workers, index);
+        error = dco_handoff_init(&worker->to_open, engine->config.workers);
     if (!error)
         error = dco_ring_init(&worker->control, DCO_CONTROL_RING);
+    if (!error)
+        error = dco_tcp_pool_init(&worker->pool, DCO_TCP_POOL_CHUNKS);
     if (!error)
         error = dco_transmit_new(worker, &worker->transmit);
     if (!error)
@@ -112,6 +114,7 @@ void dco_worker_destroy(struct dco_worker *worker)
     dco_handoff_destroy(&worker->to_seal);
     dco_handoff_destroy(&worker->to_open);
     dco_ring_destroy(&worker->control);
+    dco_tcp_pool_destroy(&worker->pool);
     dco_transmit_free(worker->transmit);
     dco_receive_free(worker->receive);
     worker->transmit = NULL;
@@ -143,6 +146,23 @@ void dco_worker_kick(struct dco_worker *worker)
 int dco_worker_watch(struct dco_worker *worker, int fd, uint64_t transport)
 {
     return watch(worker->receive_epoll, fd, transport, EPOLLIN | EPOLLRDHUP);
+}
+
+static void rewatch(struct dco_worker *worker, int fd, uint64_t transport, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.u64 = transport};
+
+    epoll_ctl(worker->receive_epoll, EPOLL_CTL_MOD, fd, &event); /* fails when it was unwatched */
+}
+
+void dco_worker_hold(struct dco_worker *worker, int fd, uint64_t transport, bool held)
+{
+    rewatch(worker, fd, transport, held ? 0 : EPOLLOUT);
+}
+
+void dco_worker_resume(struct dco_worker *worker, int fd, uint64_t transport)
+{
+    rewatch(worker, fd, transport, EPOLLIN | EPOLLRDHUP);
 }
 
 void dco_worker_unwatch(struct dco_worker *worker, int fd)
@@ -209,6 +229,15 @@ static void transmit_quiesce(struct dco_worker *worker)
         dco_rcu_quiesce(&worker->engine->rcu, worker->transmit_reader);
 }
 
+/* `sealing` held. A connection has room again. */
+static void writable(struct dco_worker *worker, uint64_t id)
+{
+    struct dco_transport *transport = dco_transport_find(&worker->engine->transports, id);
+
+    if (transport && transport->stream)
+        dco_transmit_stream(worker->transmit, transport);
+}
+
 /* `sealing` held. */
 static void transmit_ready(struct dco_worker *worker, const struct epoll_event *event)
 {
@@ -233,7 +262,8 @@ static void transmit_ready(struct dco_worker *worker, const struct epoll_event *
         quiet_bell(worker->timer_fd);
         set_timer(worker, dco_timer_run(transmit));
         break;
-    default: break;
+    case SOURCE_STOP: break;
+    default: writable(worker, event->data.u64);
     }
 }
 
@@ -297,19 +327,47 @@ static void receive_turn(struct dco_worker *worker, struct dco_transport *transp
     }
 }
 
+/* The end of a connection comes behind its last bytes, so it is met by reading. A connection that
+ * is held is not read, and its end is seen from outside. */
+static void stream_ready(struct dco_worker *worker, struct dco_transport *transport,
+                         uint32_t events)
+{
+    if (events & EPOLLOUT)
+        dco_receive_release(worker->receive, transport);
+    if (atomic_load(&transport->stream->held)) {
+        if (events & (EPOLLERR | EPOLLHUP))
+            dco_stream_ended(worker, transport, EPIPE, DCO_DELETED_TRANSPORT_DISCONNECT);
+        return;
+    }
+    for (int i = 0; i < BATCHES_AT_ONCE; i++) {
+        bool more = dco_receive_stream(worker->receive, transport);
+        transmit_turn(worker);
+        if (!more)
+            break;
+    }
+}
+
 static void socket_ready(struct dco_worker *worker, const struct epoll_event *event)
 {
     struct dco_engine *engine = worker->engine;
     struct dco_transport *transport = dco_transport_find(&engine->transports, event->data.u64);
 
-    if (!transport)
+    if (!transport || atomic_load_explicit(&transport->failed, memory_order_relaxed))
         return;
+    if (transport->kind == DCO_TRANSPORT_TCP) {
+        stream_ready(worker, transport, event->events);
+        return;
+    }
+    if (transport->kind == DCO_TRANSPORT_LISTENER) {
+        dco_stream_accept(worker, transport);
+        return;
+    }
     if (event->events & EPOLLERR)
         dco_transport_drain_errors(engine, transport, dco_transport_udp(transport, worker->index));
     if (event->events & EPOLLIN)
         receive_turn(worker, transport);
     if (event->events & (EPOLLHUP | EPOLLRDHUP))
-        dco_transport_fail(engine, transport, EPIPE);
+        dco_transport_fail(engine, transport, EPIPE, DCO_DELETED_TRANSPORT_DISCONNECT);
 }
 
 static void receive_ready(struct dco_worker *worker, const struct epoll_event *event)

@@ -16,6 +16,7 @@
 
 #include "engine/handoff.h"
 #include "engine/stats.h"
+#include "io/tcp_queue.h"
 #include "sync/rcu.h"
 
 struct dco_engine;
@@ -38,6 +39,7 @@ struct dco_worker {
     struct dco_handoff to_seal; /* from other workers' TUN queues; consumer: holder of `sealing` */
     struct dco_handoff to_open; /* from other workers' sockets; consumer: receive thread */
     struct dco_ring control;    /* receive thread to API */
+    struct dco_tcp_pool pool;   /* sealing: for what TCP connections do not take at once */
     struct dco_rcu_reader *transmit_reader, *receive_reader;
     struct dco_transmit *transmit;
     struct dco_receive *receive;
@@ -57,6 +59,11 @@ void dco_worker_kick(struct dco_worker *worker);
 
 /* Watches a socket for the receive thread, under the id of its transport. */
 int dco_worker_watch(struct dco_worker *worker, int fd, uint64_t transport);
+/* A socket that is watched is left alone from now on (`held`); or the receive thread is told at once
+ * that it need not be, by EPOLLOUT, since a socket that nothing was sent to has room. */
+void dco_worker_hold(struct dco_worker *worker, int fd, uint64_t transport, bool held);
+/* As in the beginning. */
+void dco_worker_resume(struct dco_worker *worker, int fd, uint64_t transport);
 void dco_worker_unwatch(struct dco_worker *worker, int fd);
 
 void dco_worker_stats(const struct dco_worker *worker, struct dco_engine_stats *sum);

@@ -186,6 +186,17 @@ static void take_reserved(struct dco_tcp *tcp)
     tcp->tail = tail;
 }
 
+size_t dco_tcp_resume(struct dco_tcp *tcp, uint8_t *arena)
+{
+    uint32_t kept = tcp->tail->size;
+
+    memcpy(arena, tcp->tail->data, kept);
+    tcp->tail->size = 0;
+    if (atomic_load_explicit(&tcp->reserved, memory_order_relaxed))
+        take_reserved(tcp);
+    return kept;
+}
+
 ssize_t dco_tcp_receive(struct dco_tcp *tcp, uint8_t *arena, size_t room)
 {
     uint32_t kept = tcp->tail->size;
@@ -212,7 +223,7 @@ int dco_tcp_keep(struct dco_tcp *tcp, const uint8_t *rest, size_t size)
 {
     struct dco_tcp_tail *tail = tcp->tail;
 
-    if (size >= DCO_TCPFRAME_PREFIX + tail->frame_max)
+    if (size > DCO_TCPFRAME_PREFIX + tail->frame_max)
         return -EMSGSIZE;
     memcpy(tail->data, rest, size);
     tail->size = (uint32_t)size;

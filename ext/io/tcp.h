@@ -16,7 +16,7 @@
 /* The start of a frame whose end has not come yet. */
 struct dco_tcp_tail {
     uint32_t frame_max; /* the largest frame that the connection may bring */
-    uint32_t size;      /* bytes kept: less than frame_max and its prefix */
+    uint32_t size;      /* bytes kept: at most frame_max and its prefix */
     uint8_t data[];
 };
 
@@ -49,10 +49,10 @@ void dco_tcp_buffers(const struct dco_tcp *tcp, uint32_t *send, uint32_t *receiv
  * changes nothing. 0 or -ENOMEM.
  *
  * One API thread at a time; the receive thread may be at work. It publishes a new tail buffer in
- * `reserved` (release) and is done. The next dco_tcp_receive that brings bytes takes it out with an
- * exchange (acquire), when nothing is in the old one, and frees that. Whoever exchanges a pointer
- * out owns it: a buffer that a second call replaces before it was taken is freed there. What a peer
- * sent after this returned is judged by the new limit, so reserve before it can have its keys. */
+ * `reserved` (release) and is done. The next dco_tcp_receive takes it out with an exchange
+ * (acquire), moves over what it has kept, and frees the old one; until then the old limit holds.
+ * Whoever exchanges a pointer out owns it: a buffer that a second call replaces before it was taken
+ * is freed there. So reserve before the peer can know its keys: then no data frame is too early. */
 int dco_tcp_reserve(struct dco_tcp *tcp, uint32_t frame_max);
 
 /* --- receive: the receive thread --- */
@@ -72,6 +72,10 @@ static inline uint32_t dco_tcp_frame_max(const struct dco_tcp *tcp)
  * An end is seen when everything before it was read. It is the end of one direction: the peer may
  * still read. */
 ssize_t dco_tcp_receive(struct dco_tcp *tcp, uint8_t *arena, size_t room);
+
+/* What was kept, at most DCO_TCPFRAME_PREFIX + dco_tcp_frame_max bytes, back into the arena: where
+ * whole frames were left behind on purpose. */
+size_t dco_tcp_resume(struct dco_tcp *tcp, uint8_t *arena);
 
 /* Keeps what dco_tcpframe_next left, if it left something, before the next dco_tcp_receive. 0, or -EMSGSIZE: it is more than the start of a frame can be, so that the caller has
  * left whole frames, and the stream is lost. */

@@ -159,6 +159,7 @@ int dco_tcp_queue_init(struct dco_tcp_queue *queue, uint32_t frame_max)
 {
     memset(queue, 0, sizeof *queue);
     atomic_init(&queue->waiting, 0);
+    atomic_init(&queue->control_waiting, 0);
     return dco_tcp_queue_reserve(queue, frame_max);
 }
 
@@ -183,6 +184,7 @@ static uint32_t count_waiting(struct dco_tcp_queue *queue)
     uint32_t bytes = queue->rest_end - queue->rest_begin + queue->control.bytes + queue->data.bytes;
 
     dco_counter_set(&queue->waiting, bytes);
+    dco_counter_set(&queue->control_waiting, queue->control.bytes);
     return bytes;
 }
 

@@ -49,7 +49,8 @@ struct dco_tcp_queue {
     uint32_t frame_max;
     bool closed; /* dead or cleared: nothing is taken any more */
     struct dco_tcp_list control, data;
-    dco_counter waiting; /* bytes in all; any thread reads it */
+    dco_counter waiting;         /* bytes in all; any thread reads it */
+    dco_counter control_waiting; /* of them, control packets behind the rest */
 };
 
 /* For packets of up to `frame_max` bytes. 0 or -ENOMEM. */

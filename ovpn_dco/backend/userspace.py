@@ -44,13 +44,20 @@ from ..model import (
     StatsTable,
     TransportFailed,
     TransportInfo,
+    TransportKind,
 )
 from ..validation.answers import answer
 from ..validation.rules import PeerAttributes, RawAddress
 from .base import Interface, PeerRef
 
 FEATURES = frozenset(
-    {Feature.UDP, Feature.IROUTES, Feature.SOURCE_CHECK_OFF, Feature.PEER_MESSAGES}
+    {
+        Feature.UDP,
+        Feature.TCP,
+        Feature.IROUTES,
+        Feature.SOURCE_CHECK_OFF,
+        Feature.PEER_MESSAGES,
+    }
 )
 
 TUN_NODE = "/dev/net/tun"
@@ -299,6 +306,23 @@ class UserspaceBackend:
                 fd, df=df, send_buffer=send_buffer, receive_buffer=receive_buffer
             )
 
+    def attach_tcp(self, fd: int, *, send_buffer: int, receive_buffer: int) -> int:
+        with _Answers("attach_tcp"):
+            return self._engine.attach_tcp(
+                fd, send_buffer=send_buffer, receive_buffer=receive_buffer
+            )
+
+    def listen_tcp(
+        self, fd: int, *, trials_max: int, trials_per_source_max: int, deadline_s: int
+    ) -> int:
+        with _Answers("listen_tcp"):
+            return self._engine.listen_tcp(
+                fd,
+                trials_max=trials_max,
+                trials_per_source_max=trials_per_source_max,
+                deadline_s=deadline_s,
+            )
+
     def detach(self, transport: int) -> None:
         with _Answers("detach"):
             self._engine.detach(transport)
@@ -306,17 +330,24 @@ class UserspaceBackend:
     def transport_info(self, transport: int) -> TransportInfo:
         with _Answers("query_transport"):
             raw = self._engine.query_transport(transport)
-        _, sockets, local, send_buffer, receive_buffer, offloads, peers = raw[:7]
-        overflows, icmp_errors, failed = raw[7:]
+        kind, sockets, local, remote, send_buffer, receive_buffer, offloads, peers = raw[:8]
+        overflows, icmp_errors, waiting, trials, accepted, refused, expired, failed = raw[8:]
         return TransportInfo(
+            kind=TransportKind(kind),
             sockets=sockets,
             local=_address(local),
+            remote=_address(remote),
             send_buffer=send_buffer,
             receive_buffer=receive_buffer,
             offloads=Offload(offloads),
             peers=peers,
             receive_overflows=overflows,
             icmp_errors=icmp_errors,
+            waiting=waiting,
+            trials=trials,
+            accepted=accepted,
+            refused=refused,
+            expired=expired,
             failed=failed,
         )
 

@@ -7,12 +7,17 @@ import errno
 from ..errors import DcoError, error_for
 from .rules import refuse
 
+# What the engine tells apart with an errno of its own, and the kernel answers alike.
+SAME: dict[int, int] = {errno.EISCONN: errno.EINVAL, errno.ENOTCONN: errno.EINVAL}
+
 # (command, errno) to (attribute, message).
 ANSWERS: dict[tuple[str, int], tuple[str, str]] = {
     ("add_peer", errno.EEXIST): ("peer_id", "is in use by another peer"),
     ("add_peer", errno.EADDRINUSE): ("vpn_ipv4", "or vpn_ipv6 is owned by another peer"),
     ("add_peer", errno.ENOTSOCK): ("transport", "is closed"),
     ("add_peer", errno.EAFNOSUPPORT): ("remote", "is of a family that the socket cannot reach"),
+    ("add_peer", errno.EISCONN): ("remote", "and local are the connection's on a TCP transport"),
+    ("add_peer", errno.EBUSY): ("transport", "is a TCP connection that has a peer already"),
     ("add_peer", errno.ENOSPC): ("max_peers", "is reached"),
     ("add_peer", errno.ENOBUFS): (
         "max_peers",
@@ -24,6 +29,7 @@ ANSWERS: dict[tuple[str, int], tuple[str, str]] = {
         "vpn_ipv4",
         "and vpn_ipv6 cannot both be cleared: in MULTIPEER mode a peer needs an address",
     ),
+    ("set_peer", errno.EISCONN): ("remote", "of a peer on a TCP transport is the connection's"),
     ("set_peer", errno.EAFNOSUPPORT): ("remote", "is of a family that the socket cannot reach"),
     ("delete_peer", errno.ENOENT): ("peer_id", "names no peer, or one that was deleted"),
     ("query_peer", errno.ENOENT): ("peer_id", "names no peer, or one that was deleted"),
@@ -43,12 +49,30 @@ ANSWERS: dict[tuple[str, int], tuple[str, str]] = {
     ("attach_udp", errno.EPROTONOSUPPORT): ("sock", "must be a UDP socket"),
     ("attach_udp", errno.EDESTADDRREQ): ("sock", "must be bound to a port"),
     ("attach_udp", errno.EMFILE): ("sock", "is more than the device, or the process, can hold"),
+    ("attach_tcp", errno.ENOTSOCK): ("sock", "is not a socket"),
+    ("attach_tcp", errno.EAFNOSUPPORT): ("sock", "must be an IPv4 or IPv6 socket"),
+    ("attach_tcp", errno.EPROTONOSUPPORT): ("sock", "must be a TCP socket"),
+    ("attach_tcp", errno.ENOTCONN): ("sock", "must be connected, and stay so"),
+    ("attach_tcp", errno.EINVAL): ("sock", "listens: give it to listen_tcp"),
+    ("attach_tcp", errno.EBUSY): ("sock", "belongs to another protocol, such as kernel TLS"),
+    ("attach_tcp", errno.EMFILE): ("sock", "is more than the device, or the process, can hold"),
+    ("listen_tcp", errno.ENOTSOCK): ("sock", "is not a socket"),
+    ("listen_tcp", errno.EAFNOSUPPORT): ("sock", "must be an IPv4 or IPv6 socket"),
+    ("listen_tcp", errno.EPROTONOSUPPORT): ("sock", "must be a TCP socket"),
+    ("listen_tcp", errno.EINVAL): ("sock", "must listen"),
+    ("listen_tcp", errno.EMFILE): ("sock", "is more than the device, or the process, can hold"),
     ("detach", errno.ENOENT): ("transport", "is closed"),
     ("detach", errno.ENOTSOCK): ("transport", "is closed"),
     ("send_control", errno.ENOENT): ("transport", "is closed"),
     ("send_control", errno.ENOTSOCK): ("transport", "is closed"),
-    ("send_control", errno.EMSGSIZE): ("data", "is larger than a datagram can be"),
-    ("send_control", errno.EAGAIN): ("data", "was not sent: the socket buffer is full"),
+    ("send_control", errno.EMSGSIZE): ("data", "is larger than the transport carries"),
+    ("send_control", errno.EINVAL): ("data", "is empty, which a TCP frame cannot be"),
+    ("send_control", errno.EOPNOTSUPP): ("transport", "listens: it sends nothing"),
+    ("send_control", errno.EPIPE): ("transport", "has failed"),
+    ("send_control", errno.EAGAIN): (
+        "data",
+        "was not sent: too much waits, or the client of a connection has not spoken first",
+    ),
     ("send_control", errno.EAFNOSUPPORT): ("remote", "is of a family that the socket cannot reach"),
     ("query_transport", errno.ENOENT): ("transport", "is closed"),
     ("query_transport", errno.ENOTSOCK): ("transport", "is closed"),
@@ -68,4 +92,4 @@ def answer(command: str, number: int, text: str) -> DcoError:
     attribute, message = ANSWERS.get((command, number), ("", ""))
     if not attribute:
         return error_for(number, f"{command}: {text}")
-    return refuse(number, attribute, message)
+    return refuse(SAME.get(number, number), attribute, message)

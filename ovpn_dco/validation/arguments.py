@@ -23,6 +23,14 @@ def integer(attribute: str, value: object) -> int:
         raise refuse(errno.EINVAL, attribute, f"must be a number, not {value!r}") from None
 
 
+def bounded(attribute: str, value: object, lowest: int, highest: int) -> int:
+    """A number within bounds. InvalidArgument for none, OutOfRange beyond them."""
+    number = integer(attribute, value)
+    if not lowest <= number <= highest:
+        raise refuse(errno.ERANGE, attribute, f"must be {lowest} to {highest}")
+    return number
+
+
 def seconds(attribute: str, value: float | None) -> float | None:
     """A time limit, not negative; None: no limit."""
     if value is None:

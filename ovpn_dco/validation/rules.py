@@ -277,10 +277,22 @@ PEER_NEW: tuple[Rule[PeerAttributes], ...] = (
     ),
     Rule(lambda p: p.transport == "closed", errno.ENOTSOCK, "transport", "is closed"),
     Rule(
+        lambda p: p.transport == "listener",
+        errno.EINVAL,
+        "transport",
+        "listens: a peer needs one of the connections that it brings",
+    ),
+    Rule(
         lambda p: p.transport == "udp" and not p.has_remote,
         errno.EINVAL,
         "remote",
         "is needed for a peer on a UDP transport",
+    ),
+    Rule(
+        lambda p: p.transport == "tcp" and (p.has_remote or p.local is not None),
+        errno.EINVAL,
+        "remote",
+        "and local are the connection's on a TCP transport",
     ),
     *PEER_VPN_ADDRESSES,
 )

@@ -55,7 +55,6 @@ from ovpn_dco import Feature, KeySlot, Mode
         ({"tun_fd": []}, dco.InvalidArgument, "tun_fd"),
         ({"backend": "kernel"}, dco.UnsupportedError, "backend"),
         ({"backend": "dpdk"}, dco.InvalidArgument, "backend"),
-        ({"require": {Feature.TCP}}, dco.UnsupportedError, "require"),
         ({"require": {Feature.EPOCH_KEYS}}, dco.UnsupportedError, "require"),
         ({"require": {"TCP"}}, dco.InvalidArgument, "require"),
         ({"offloads": ["warp"]}, dco.InvalidArgument, "offloads"),
@@ -107,7 +106,7 @@ def test_auto_takes_the_userspace_engine_and_says_so(caplog: pytest.LogCaptureFi
     with caplog.at_level("INFO", "ovpn_dco"), host(require={Feature.UDP, Feature.IROUTES}) as h:
         assert h.device.backend == "userspace"
         assert Feature.UDP in h.device.features
-        assert Feature.TCP not in h.device.features
+        assert Feature.TCP in h.device.features
     assert [record.getMessage() for record in caplog.records] == [
         "test: userspace back end, MULTIPEER mode"
     ]

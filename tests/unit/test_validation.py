@@ -11,7 +11,7 @@ from loopback import key_pair, material
 
 import ovpn_dco as dco
 from ovpn_dco.validation import rules
-from ovpn_dco.validation.answers import ANSWERS, answer
+from ovpn_dco.validation.answers import ANSWERS, SAME, answer
 from ovpn_dco.validation.rules import (
     DEVICE_OPEN,
     KEY_NEW,
@@ -168,6 +168,8 @@ NEW_ONLY: list[tuple[str, dict[str, Any], int, str]] = [
     ("vpn ::", {"vpn_ipv4": None, "vpn_ipv6": bytes(16)}, errno.EINVAL, "vpn_ipv4"),
     ("no socket any more", {"transport": "closed"}, errno.ENOTSOCK, "transport"),
     ("UDP without remote", {"remote_ipv4": None, "remote_port": None}, errno.EINVAL, "remote"),
+    ("TCP with remote", {"transport": "tcp"}, errno.EINVAL, "remote"),
+    ("a listener", {"transport": "listener"}, errno.EINVAL, "transport"),
 ]
 
 
@@ -358,7 +360,7 @@ def test_every_rule_is_shown_to_refuse() -> None:
 def test_answers_name_an_attribute() -> None:
     for (command, number), (attribute, message) in ANSWERS.items():
         error = answer(command, number, "")
-        assert (error.errno, error.attribute) == (number, attribute)
+        assert (error.errno, error.attribute) == (SAME.get(number, number), attribute)
         assert error.strerror == f"{attribute} {message}"
     assert answer("add_peer", errno.ENOMEM, "no memory").strerror == "add_peer: no memory"
 
