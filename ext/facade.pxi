@@ -37,7 +37,7 @@ cdef extern from "codec/pktid.h" nogil:
     cdef struct dco_pktid_window:
         pass
     void dco_pktid_window_init(dco_pktid_window *window)
-    bint dco_pktid_accept(dco_pktid_window *window, uint32_t id, uint64_t now_s)
+    bint dco_pktid_accept(dco_pktid_window *window, uint64_t id, uint64_t now_s)
 
 cdef extern from "codec/wire.h" nogil:
     enum:
@@ -62,6 +62,31 @@ cdef extern from "codec/aead.h" nogil:
     bint dco_aead_seal(dco_aead *aead, uint32_t header, uint32_t packet_id, const uint8_t *plain,
                        size_t size, uint8_t *packet)
     bint dco_aead_open(dco_aead *aead, uint8_t *packet, size_t size)
+
+cdef extern from "codec/epochkey.h" nogil:
+    enum:
+        DCO_EPOCH_MAX
+        DCO_EPOCH_COUNTER_MAX
+        DCO_EPOCH_SECRET
+        DCO_WIRE_EPOCH_AAD
+        DCO_WIRE_EPOCH_OVERHEAD
+    cdef struct dco_epochkey_chain:
+        uint8_t secret[1]  # DCO_EPOCH_SECRET of them
+        uint32_t epoch
+    cdef struct dco_epochkey:
+        uint8_t iv[1]  # DCO_NONCE of them
+        uint16_t epoch
+    int dco_epochkey_expand(void *library, const uint8_t *secret, const char *label, uint8_t *out,
+                            size_t size)
+    void dco_epochkey_chain_init(dco_epochkey_chain *chain, const uint8_t *secret)
+    int dco_epochkey_chain_step(dco_epochkey_chain *chain, void *library)
+    void dco_epochkey_chain_clear(dco_epochkey_chain *chain)
+    int dco_epochkey_take(dco_epochkey *key, dco_epochkey_chain *chain, void *library, int cipher,
+                          size_t key_size, bint seal)
+    void dco_epochkey_clear(dco_epochkey *key)
+    bint dco_epochkey_seal(dco_epochkey *key, uint32_t header, uint64_t counter,
+                           const uint8_t *plain, size_t size, uint8_t *packet)
+    bint dco_epochkey_open(dco_epochkey *key, uint8_t *packet, size_t size)
 
 cdef extern from "sync/rcu.h" nogil:
     cdef struct dco_rcu:
@@ -175,7 +200,7 @@ cdef class ReplayWindow:
     def __cinit__(self):
         dco_pktid_window_init(&self.window)
 
-    def accept(self, uint32_t packet_id, uint64_t now_s):
+    def accept(self, uint64_t packet_id, uint64_t now_s):
         """Whether an authenticated id is fresh; it is then marked as seen."""
         return bool(dco_pktid_accept(&self.window, packet_id, now_s))
 
@@ -243,6 +268,85 @@ cdef class PacketKey:
                                 <uint8_t *><char *>out, <const uint8_t *><const char *>tag):
             return None
         return out
+
+
+cdef int epoch_secret_in(dco_epochkey_chain *chain, bytes secret) except -1:
+    if len(secret) != DCO_EPOCH_SECRET:
+        raise OSError(EINVAL, "the secret of an epoch has 32 bytes")
+    dco_epochkey_chain_init(chain, <const uint8_t *><const char *>secret)
+    return 0
+
+
+def expand_label(bytes secret, bytes label, size_t size):
+    """HKDF-Expand-Label of the epoch format; `label` without its prefix."""
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, size)
+    if len(secret) != DCO_EPOCH_SECRET:
+        raise OSError(EINVAL, "the secret of an epoch has 32 bytes")
+    check(dco_epochkey_expand(NULL, <const uint8_t *><const char *>secret, label,
+                              <uint8_t *><char *>out, size))
+    return out
+
+
+def next_epoch(bytes secret):
+    """E(n + 1) from E(n)."""
+    cdef dco_epochkey_chain chain
+    epoch_secret_in(&chain, secret)
+    check(dco_epochkey_chain_step(&chain, NULL))
+    following = <bytes>chain.secret[:DCO_EPOCH_SECRET]
+    dco_epochkey_chain_clear(&chain)
+    return following
+
+
+cdef class EpochPacketKey:
+    """The key of one epoch for both directions: the epoch format of DATA_V2."""
+
+    cdef dco_epochkey sealer
+    cdef dco_epochkey opener
+
+    def __cinit__(self, int cipher, size_t key_size, bytes secret, uint32_t epoch=1):
+        cdef dco_epochkey_chain one, two
+        memset(&self.sealer, 0, sizeof(self.sealer))
+        memset(&self.opener, 0, sizeof(self.opener))
+        if not 1 <= epoch <= DCO_EPOCH_MAX:
+            raise OSError(EINVAL, "an epoch is 1 to 65535")
+        epoch_secret_in(&one, secret)
+        while one.epoch < epoch:
+            check(dco_epochkey_chain_step(&one, NULL))
+        two = one
+        check(dco_epochkey_take(&self.sealer, &one, NULL, cipher, key_size, True))
+        check(dco_epochkey_take(&self.opener, &two, NULL, cipher, key_size, False))
+        dco_epochkey_chain_clear(&one)
+        dco_epochkey_chain_clear(&two)
+
+    def __dealloc__(self):
+        dco_epochkey_clear(&self.sealer)
+        dco_epochkey_clear(&self.opener)
+
+    @property
+    def iv(self):
+        """What the nonces are made with."""
+        return self.sealer.iv[:DCO_NONCE]
+
+    def seal(self, uint8_t key_id, uint32_t peer_id, uint64_t counter, bytes plain):
+        """The DATA_V2 packet."""
+        cdef bytes packet = PyBytes_FromStringAndSize(NULL, len(plain) + DCO_WIRE_EPOCH_OVERHEAD)
+        if key_id > 7 or peer_id > 0xFFFFFF or counter > <uint64_t>DCO_EPOCH_COUNTER_MAX:
+            raise OSError(EINVAL, "a key id has 3 bits, a peer id 24, a counter 48")
+        if not dco_epochkey_seal(&self.sealer, dco_wire_header(key_id, peer_id), counter,
+                                 <const uint8_t *><const char *>plain, len(plain),
+                                 <uint8_t *><char *>packet):
+            raise OSError(EINVAL, "cipher failed")
+        return packet
+
+    def open(self, bytes packet):
+        """The inner packet, or None where the packet is not authentic."""
+        cdef bytearray copy = bytearray(packet)
+        cdef uint8_t *data = copy
+        if len(copy) < DCO_WIRE_EPOCH_OVERHEAD:
+            return None
+        if not dco_epochkey_open(&self.opener, data, len(copy)):
+            return None
+        return bytes(copy[DCO_WIRE_EPOCH_AAD:len(copy) - DCO_WIRE_TAG])
 
 
 cdef struct prefix_state:

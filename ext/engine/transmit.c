@@ -213,7 +213,7 @@ static void cancel(struct dco_transmit *transmit)
 /* --- seal --- */
 
 static enum dco_drop take_packet_id(struct dco_transmit *transmit, struct dco_peer *peer,
-                                    struct dco_key *key, uint32_t size, uint32_t *packet_id)
+                                    struct dco_key *key, uint32_t size, uint64_t *packet_id)
 {
     uint64_t usage = dco_counter_read(&key->usage) + (size + 15) / 16 + 1;
 
@@ -231,7 +231,8 @@ static enum dco_drop take_packet_id(struct dco_transmit *transmit, struct dco_pe
 static enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer, struct dco_key *key,
                           const uint8_t *data, uint32_t size)
 {
-    uint32_t total = size + DCO_WIRE_OVERHEAD, packet_id, header;
+    uint32_t total = size + DCO_WIRE_OVERHEAD, header;
+    uint64_t packet_id;
     enum dco_drop drop = reserve(transmit, peer, total);
 
     if (drop)
@@ -240,7 +241,7 @@ static enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer, 
     if (!drop) {
         header =
             dco_wire_header(key->key_id, atomic_load_explicit(&peer->tx_id, memory_order_relaxed));
-        if (dco_aead_seal(&key->sealing, header, packet_id, data, size,
+        if (dco_aead_seal(&key->sealing, header, (uint32_t)packet_id, data, size,
                           transmit->sealed + transmit->sealed_size)) {
             commit(transmit, total);
             return DCO_DROP_NONE;

@@ -36,7 +36,7 @@ int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, stru
     key->cipher = config->cipher;
     key->key_size = (uint8_t)config->encrypt_key_size;
     set_limits(key);
-    dco_pktid_counter_init(&key->counter, config->first_packet_id);
+    dco_pktid_counter_init(&key->counter, config->first_packet_id, DCO_PKTID_MAX);
     dco_pktid_window_init(&key->window);
 
     error = dco_aead_init(&key->sealing, library, config->cipher, config->encrypt_key,

@@ -188,7 +188,7 @@ static void nonce_make(""",
         "ids-start-over",
         "tests/security/test_packet_ids.py::test_nothing_is_sent_after_the_last_id",
         "ext/codec/pktid.h",
-        """    if (__builtin_expect(counter->next > DCO_PKTID_MAX, 0))
+        """    if (__builtin_expect(counter->next > counter->last, 0))
         return false;
 """,
         "",
