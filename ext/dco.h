@@ -144,6 +144,12 @@ struct dco_key_config {
     size_t encrypt_key_size, decrypt_key_size; /* bytes; AES takes 16, 24 or 32, ChaCha 32 */
     uint8_t encrypt_nonce_tail[8], decrypt_nonce_tail[8];
     uint64_t first_packet_id; /* 0: start at 1 */
+
+    /* The epoch format: the keys above are then the secrets of epoch 1, 32 bytes each, and there
+     * are no nonce tails. */
+    uint32_t future_epochs; /* keys to hold for epochs to come; 0: the classic format */
+    uint32_t first_epoch;   /* where both directions start; 0: at 1 */
+    size_t epoch_key_size;  /* bytes of each data key */
 };
 
 struct dco_key_info {
@@ -151,6 +157,7 @@ struct dco_key_info {
     enum dco_cipher cipher;
     uint8_t key_size; /* bytes */
     uint64_t packets_sealed, usage;
+    uint32_t send_epoch, receive_epoch; /* 0: the classic format */
 };
 
 enum dco_event_kind {

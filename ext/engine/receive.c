@@ -322,9 +322,44 @@ static void count_open(struct dco_receive *receive, struct dco_peer *peer, struc
         dco_engine_key_event(receive->engine, peer, key, DCO_EVENT_KEY_SOON);
 }
 
+/* What was in a data packet. */
+struct opened {
+    uint8_t *inner;
+    uint32_t size;
+    bool newest; /* the highest packet id yet */
+};
+
+/* The same steps in the epoch format, where each epoch has its own key and window. */
+static enum dco_drop open_epoch_packet(struct dco_receive *receive, struct dco_peer *peer,
+                                       struct dco_key *key, uint8_t *packet, uint32_t size,
+                                       struct opened *opened)
+{
+    struct dco_epochs_opened epoch = {0};
+    enum dco_drop drop =
+        dco_epochs_open(key->epochs, packet, size, receive->now_ns / 1000000000u, &epoch);
+
+    if (epoch.moved)
+        dco_worker_kick(&receive->engine->worker);
+    if (epoch.soon)
+        dco_engine_key_event(receive->engine, peer, key, DCO_EVENT_KEY_SOON);
+    switch (drop) {
+    case DCO_DROP_NONE:
+        opened->inner = packet + DCO_WIRE_EPOCH_AAD;
+        opened->size = size - DCO_WIRE_EPOCH_OVERHEAD;
+        opened->newest = epoch.newest;
+        break;
+    case DCO_DROP_RX_DECRYPT: dco_counter_add(&peer->rx_decrypt_errors, 1); break;
+    case DCO_DROP_RX_EPOCH_AHEAD: dco_counter_add(&peer->rx_unknown_key_id, 1); break;
+    case DCO_DROP_RX_EPOCH_PAST:
+    case DCO_DROP_RX_REPLAY: dco_counter_add(&peer->rx_replay_errors, 1); break;
+    default: break;
+    }
+    return drop;
+}
+
 /* Decrypts in place and checks the packet id; what fails changes nothing but a counter. */
 static enum dco_drop open_packet(struct dco_receive *receive, struct dco_peer *peer,
-                                 uint8_t *packet, uint32_t size, bool *newest)
+                                 uint8_t *packet, uint32_t size, struct opened *opened)
 {
     struct dco_key *key = dco_keyslots_find(&peer->keys, dco_wire_key_id(packet));
     uint32_t packet_id;
@@ -333,6 +368,8 @@ static enum dco_drop open_packet(struct dco_receive *receive, struct dco_peer *p
         dco_counter_add(&peer->rx_unknown_key_id, 1);
         return DCO_DROP_RX_UNKNOWN_KEY;
     }
+    if (key->epochs)
+        return open_epoch_packet(receive, peer, key, packet, size, opened);
     if (size < DCO_WIRE_OVERHEAD)
         return DCO_DROP_RX_RUNT;
     if (key->forgeries >= key->forgery_limit)
@@ -348,7 +385,9 @@ static enum dco_drop open_packet(struct dco_receive *receive, struct dco_peer *p
         dco_counter_add(&peer->rx_replay_errors, 1);
         return DCO_DROP_RX_REPLAY;
     }
-    *newest = key->window.newest == packet_id;
+    opened->inner = packet + DCO_WIRE_OVERHEAD;
+    opened->size = size - DCO_WIRE_OVERHEAD;
+    opened->newest = key->window.newest == packet_id;
     return DCO_DROP_NONE;
 }
 
@@ -356,8 +395,8 @@ static void receive_data(struct dco_receive *receive, struct dco_transport *tran
                          const struct dco_udp_train *train, uint8_t *packet, uint32_t size)
 {
     struct dco_peer *peer = find_peer(receive, transport, train, dco_wire_peer_id(packet));
+    struct opened opened = {0};
     enum dco_drop reason;
-    bool newest = false;
 
     if (!peer) {
         drop(receive, DCO_DROP_RX_UNKNOWN_PEER, 1);
@@ -365,16 +404,15 @@ static void receive_data(struct dco_receive *receive, struct dco_transport *tran
     }
     dco_counter_add(&peer->link_rx_packets, 1);
     dco_counter_add(&peer->link_rx_bytes, size);
-    reason = open_packet(receive, peer, packet, size, &newest);
+    reason = open_packet(receive, peer, packet, size, &opened);
     if (reason) {
         drop(receive, reason, 1);
         return;
     }
     dco_counter_set(&peer->last_received_ns, receive->now_ns);
-    if (newest)
+    if (opened.newest)
         check_endpoint(receive, transport, train, peer);
-    receive_inner(receive, transport, train, peer, packet + DCO_WIRE_OVERHEAD,
-                  size - DCO_WIRE_OVERHEAD);
+    receive_inner(receive, transport, train, peer, opened.inner, opened.size);
 }
 
 static void receive_datagram(struct dco_receive *receive, struct dco_transport *transport,

@@ -79,6 +79,19 @@ static uint64_t check_float(struct dco_transmit *transmit, struct dco_peer *peer
     return UINT64_MAX;
 }
 
+/* Keys of epochs to come are derived here, off the path of packets. */
+static uint64_t check_epochs(struct dco_transmit *transmit, struct dco_peer *peer)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (int i = 0; i < 2; i++) {
+        struct dco_key *key = atomic_load_explicit(&peer->keys.slot[i], memory_order_acquire);
+        if (key && key->epochs && dco_epochs_refill(key->epochs))
+            next = transmit->now_ns + RETRY;
+    }
+    return next;
+}
+
 uint64_t dco_timer_run(struct dco_transmit *transmit)
 {
     uint64_t next = UINT64_MAX;
@@ -91,6 +104,7 @@ uint64_t dco_timer_run(struct dco_transmit *transmit)
         if (!expired) {
             next = min64(next, check_ping(transmit, peer));
             next = min64(next, check_float(transmit, peer));
+            next = min64(next, check_epochs(transmit, peer));
         }
     }
     dco_transmit_flush(transmit);

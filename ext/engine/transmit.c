@@ -215,23 +215,22 @@ static void cancel(struct dco_transmit *transmit)
 static enum dco_drop take_packet_id(struct dco_transmit *transmit, struct dco_peer *peer,
                                     struct dco_key *key, uint32_t size, uint64_t *packet_id)
 {
-    uint64_t usage = dco_counter_read(&key->usage) + (size + 15) / 16 + 1;
+    struct dco_engine *engine = transmit->engine;
+    unsigned news = dco_key_take_id(key, size, packet_id);
 
-    if (usage > key->usage_limit || !dco_pktid_next(&key->counter, packet_id)) {
-        dco_engine_key_event(transmit->engine, peer, key, DCO_EVENT_KEY_EXHAUSTED);
-        return DCO_DROP_TX_KEY_EXHAUSTED;
-    }
-    dco_counter_set(&key->usage, usage);
-    dco_counter_add(&key->sealed, 1);
-    if (usage >= key->usage_soon || *packet_id >= DCO_PKTID_SOON)
-        dco_engine_key_event(transmit->engine, peer, key, DCO_EVENT_KEY_SOON);
-    return DCO_DROP_NONE;
+    if (news & DCO_KEY_TURNED)
+        dco_worker_kick(&engine->worker);
+    if (news & DCO_KEY_SPENT)
+        dco_engine_key_event(engine, peer, key, DCO_EVENT_KEY_EXHAUSTED);
+    if (news & DCO_KEY_SOON)
+        dco_engine_key_event(engine, peer, key, DCO_EVENT_KEY_SOON);
+    return news & DCO_KEY_NO_ID ? DCO_DROP_TX_KEY_EXHAUSTED : DCO_DROP_NONE;
 }
 
 static enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer, struct dco_key *key,
                           const uint8_t *data, uint32_t size)
 {
-    uint32_t total = size + DCO_WIRE_OVERHEAD, header;
+    uint32_t total = size + key->overhead, header;
     uint64_t packet_id;
     enum dco_drop drop = reserve(transmit, peer, total);
 
@@ -241,8 +240,8 @@ static enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer, 
     if (!drop) {
         header =
             dco_wire_header(key->key_id, atomic_load_explicit(&peer->tx_id, memory_order_relaxed));
-        if (dco_aead_seal(&key->sealing, header, (uint32_t)packet_id, data, size,
-                          transmit->sealed + transmit->sealed_size)) {
+        if (dco_key_seal(key, header, packet_id, data, size,
+                         transmit->sealed + transmit->sealed_size)) {
             commit(transmit, total);
             return DCO_DROP_NONE;
         }

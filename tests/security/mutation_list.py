@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RECEIVE, TRANSMIT = "ext/engine/receive.c", "ext/engine/transmit.c"
+KEYSLOT, EPOCHS = "ext/peers/keyslot.c", "ext/peers/epochs.c"
 
 
 @dataclass(frozen=True)
@@ -196,16 +197,16 @@ static void nonce_make(""",
     Mutation(
         "exhaustion-not-obeyed",
         "tests/security/test_packet_ids.py::test_nothing_is_sent_after_the_last_id",
-        TRANSMIT,
-        "        return DCO_DROP_TX_KEY_EXHAUSTED;\n",
+        KEYSLOT,
+        "        news |= DCO_KEY_NO_ID;\n",
         "        *packet_id = 1;\n",
     ),
     Mutation(
         "no-warning-before-the-end",
         "tests/security/test_packet_ids.py::test_soon_is_told_once",
-        TRANSMIT,
-        "if (usage >= key->usage_soon || *packet_id >= DCO_PKTID_SOON)",
-        "if (usage >= key->usage_soon)",
+        KEYSLOT,
+        "bool near = usage >= key->usage_soon || packet_id >= key->id_soon;",
+        "bool near = usage >= key->usage_soon && packet_id;",
     ),
     Mutation(
         "warning-again-and-again",
@@ -219,7 +220,7 @@ static void nonce_make(""",
         "any-packet-moves",
         floats("test_older_packet_is_delivered_and_does_not_move"),
         RECEIVE,
-        """    if (newest)
+        """    if (opened.newest)
         check_endpoint(""",
         """    check_endpoint(""",
     ),
@@ -349,7 +350,7 @@ static void nonce_make(""",
     Mutation(
         "key-material-left-behind",
         "tests/security/test_secrets.py::test_memory_of_a_deleted_key_is_cleansed",
-        "ext/peers/keyslot.c",
+        KEYSLOT,
         "    OPENSSL_cleanse(key, sizeof *key);\n",
         "",
         (
