@@ -34,6 +34,10 @@ def floats(name: str) -> str:
     return f"tests/security/test_float.py::{name}"
 
 
+def epochs(name: str) -> str:
+    return f"tests/security/test_epochs.py::{name}"
+
+
 MUTATIONS = [
     # Authentication
     Mutation(
@@ -214,6 +218,163 @@ static void nonce_make(""",
         "ext/engine/key_ops.c",
         "&& !atomic_exchange(reported, true))",
         "&& reported)",
+    ),
+    # Epochs
+    Mutation(
+        "future-without-end",
+        epochs("test_jump_to_the_border_of_the_future"),
+        EPOCHS,
+        """        if (number - current > epochs->futures)
+            return DCO_DROP_RX_EPOCH_AHEAD;
+""",
+        "",
+        ((EPOCHS, "if (!*epoch || (*epoch)->key.epoch != number)", "if (!*epoch)"),),
+    ),
+    Mutation(
+        "future-ends-one-too-early",
+        epochs("test_jump_to_the_border_of_the_future"),
+        EPOCHS,
+        "if (number - current > epochs->futures)",
+        "if (number - current >= epochs->futures)",
+    ),
+    Mutation(
+        "future-not-refilled",
+        epochs("test_jump_after_jump"),
+        "ext/engine/timer.c",
+        "if (key && key->epochs && dco_epochs_refill(key->epochs))",
+        "if (key && key->epochs && !dco_epochs_refill)",
+    ),
+    Mutation(
+        "retired-epochs-still-open",
+        epochs("test_jump_back"),
+        EPOCHS,
+        "if (!epochs->retiring || epochs->retiring->key.epoch != number)",
+        "if (!epochs->retiring)",
+    ),
+    *(
+        Mutation(
+            f"epoch-moves-before-{before}",
+            epochs(test),
+            EPOCHS,
+            place,
+            f"""    if (epoch->key.epoch > epochs->current->key.epoch)
+        move_to(epochs, epoch);
+{place}""",
+        )
+        for before, test, place in (
+            (
+                "authentication",
+                "test_unauthenticated_jump_moves_nothing",
+                "    if (!dco_epochkey_open(&epoch->key, packet, size)) {\n",
+            ),
+            (
+                "replay-check",
+                "test_counter_zero_of_a_future_epoch_moves_nothing",
+                "    if (!dco_pktid_accept(&epoch->window, counter, now_s))\n",
+            ),
+        )
+    ),
+    Mutation(
+        "epoch-authentication-ignored",
+        epochs("test_unauthenticated_jump_moves_nothing"),
+        EPOCHS,
+        "if (!dco_epochkey_open(&epoch->key, packet, size)) {",
+        "if (!dco_epochkey_open(&epoch->key, packet, size) && !size) {",
+    ),
+    Mutation(
+        "one-window-for-all-epochs",
+        epochs("test_each_epoch_has_its_own_window"),
+        EPOCHS,
+        "if (!dco_pktid_accept(&epoch->window, counter, now_s))",
+        "if (!dco_pktid_accept(&epochs->current->window, counter, now_s))",
+    ),
+    Mutation(
+        "late-epoch-moves-the-peer",
+        epochs("test_late_packet_of_the_last_epoch_does_not_move_the_peer"),
+        EPOCHS,
+        "opened->newest = epoch == epochs->current && ",
+        "opened->newest = ",
+    ),
+    Mutation(
+        "epoch-runt-decrypted",
+        epochs("test_truncated_at_every_length"),
+        EPOCHS,
+        """    if (size < DCO_WIRE_EPOCH_OVERHEAD)
+        return DCO_DROP_RX_RUNT;
+""",
+        "",
+    ),
+    Mutation(
+        "overhead-of-the-other-format",
+        epochs("test_outer_length_is_exactly_as_computed"),
+        TRANSMIT,
+        "uint32_t total = size + key->overhead, header;",
+        "uint32_t total = size + DCO_WIRE_OVERHEAD, header;",
+    ),
+    Mutation(
+        "overhead-miscounted-at-the-largest-datagram",
+        epochs("test_largest_datagram_and_one_byte_more"),
+        KEYSLOT,
+        "key->overhead = DCO_WIRE_EPOCH_OVERHEAD;",
+        "key->overhead = DCO_WIRE_EPOCH_OVERHEAD - 1;",
+    ),
+    Mutation(
+        "counter-runs-into-the-epoch",
+        epochs("test_nothing_is_sent_after_the_last_counter_of_the_last_epoch"),
+        "ext/codec/pktid.h",
+        """    if (__builtin_expect(counter->next > counter->last, 0))
+        return false;
+""",
+        "",
+    ),
+    Mutation(
+        "counter-starts-over-in-its-epoch",
+        epochs("test_last_counter_leads_to_the_next_epoch"),
+        EPOCHS,
+        "    epochs->sealing = next;\n",
+        "",
+    ),
+    Mutation(
+        "silent-at-the-last-epoch",
+        epochs("test_nothing_is_sent_after_the_last_counter_of_the_last_epoch"),
+        EPOCHS,
+        "return epoch < DCO_EPOCH_MAX\n           && ",
+        "return ",
+    ),
+    Mutation(
+        "no-warning-before-the-last-epoch",
+        epochs("test_soon_is_told_once_near_the_last_epoch"),
+        KEYSLOT,
+        "return key->epochs->sealing->key.epoch >= DCO_EPOCH_SOON\n           || ",
+        "return ",
+    ),
+    Mutation(
+        "runs-away-from-its-peer",
+        epochs("test_no_epoch_after_one_that_the_peer_has_not_shown"),
+        EPOCHS,
+        "return epoch < DCO_EPOCH_MAX\n           && epoch <= ",
+        "return epoch < DCO_EPOCH_MAX || epoch <= ",
+    ),
+    Mutation(
+        "usage-limit-passed",
+        epochs("test_no_packet_beyond_the_usage_limit_of_an_epoch"),
+        KEYSLOT,
+        "bool spent = dco_counter_read(&key->usage) + cost > key->usage_limit",
+        "bool spent = dco_counter_read(&key->usage) > key->usage_limit",
+        (
+            (
+                KEYSLOT,
+                "if (usage > key->usage_limit || !dco_pktid_next",
+                "if (!dco_pktid_next",
+            ),
+        ),
+    ),
+    Mutation(
+        "forgeries-without-limit",
+        epochs("test_forgeries_of_each_epoch_are_counted_apart"),
+        EPOCHS,
+        "if (epoch->forgeries >= epochs->forgery_limit)",
+        "if (epoch->forgeries > size + epochs->forgery_limit)",
     ),
     # Float
     Mutation(
