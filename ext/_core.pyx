@@ -78,6 +78,7 @@ PEERS_DEFAULT = <int>DCO_PEERS_DEFAULT
 SOCKET_BUFFER = <int>DCO_SOCKET_BUFFER
 TRANSPORTS_MAX = <int>DCO_TRANSPORTS_MAX
 WORKERS_MAX = <int>DCO_WORKERS_MAX
+EPOCH_FUTURES_MAX = <int>DCO_EPOCH_FUTURES_MAX
 
 cdef enum:
     EVENT_BATCH = 64
@@ -552,6 +553,35 @@ cdef class Engine:
             OPENSSL_cleanse(&config, sizeof(config))
         check(result)
 
+    def install_epoch_key(self, uint32_t peer_id, uint64_t generation, int slot, *,
+                          uint8_t key_id, int cipher, size_t key_size,
+                          const uint8_t[::1] encrypt_secret, const uint8_t[::1] decrypt_secret,
+                          uint32_t future_epochs, uint32_t first_epoch=0,
+                          uint64_t first_packet_id=0):
+        """A key in the epoch format, with data keys of `key_size` bytes."""
+        cdef dco_engine *engine = self.get()
+        cdef dco_peer_ref ref = dco_peer_ref(peer_id, generation)
+        cdef dco_key_config config
+        cdef int result
+        if encrypt_secret.shape[0] != 32 or decrypt_secret.shape[0] != 32:
+            raise OSError(EINVAL, "the secret of an epoch has 32 bytes")
+        if future_epochs == 0:
+            raise OSError(EINVAL, "a receiver holds one future epoch at least")
+        memset(&config, 0, sizeof(config))
+        config.key_id = key_id
+        config.cipher = <dco_cipher>cipher
+        config.encrypt_key = &encrypt_secret[0]
+        config.encrypt_key_size = encrypt_secret.shape[0]
+        config.decrypt_key = &decrypt_secret[0]
+        config.decrypt_key_size = decrypt_secret.shape[0]
+        config.first_packet_id = first_packet_id
+        config.future_epochs = future_epochs
+        config.first_epoch = first_epoch
+        config.epoch_key_size = key_size
+        with nogil:
+            result = dco_key_install(engine, ref, <dco_slot>slot, &config)
+        check(result)
+
     def swap_keys(self, uint32_t peer_id, uint64_t generation):
         cdef dco_engine *engine = self.get()
         cdef dco_peer_ref ref = dco_peer_ref(peer_id, generation)
@@ -569,7 +599,8 @@ cdef class Engine:
         check(result)
 
     def query_key(self, uint32_t peer_id, uint64_t generation, int slot):
-        """(key id, cipher, key bytes, packets sealed, usage)."""
+        """(key id, cipher, key bytes, packets sealed, usage, send epoch, receive epoch), the last
+        two 0 in the classic format."""
         cdef dco_engine *engine = self.get()
         cdef dco_peer_ref ref = dco_peer_ref(peer_id, generation)
         cdef dco_key_info info
@@ -578,7 +609,7 @@ cdef class Engine:
             result = dco_key_query(engine, ref, <dco_slot>slot, &info)
         check(result)
         return (info.key_id, <int>info.cipher, info.key_size, info.packets_sealed,
-                info.usage)
+                info.usage, info.send_epoch, info.receive_epoch)
 
     # Routes
 

@@ -21,6 +21,15 @@
 #define DCO_AES_GCM_FORGERY_LIMIT (UINT64_C(1) << 52)
 #define DCO_CHACHA_FORGERY_LIMIT (UINT64_C(1) << 36)
 
+/* Epochs are 16 bits on the wire, 0 is none; packets of an epoch count in 48. */
+#define DCO_EPOCH_MAX 0xFFFFu
+#define DCO_EPOCH_COUNTER_MAX ((UINT64_C(1) << 48) - 1)
+/* From here on the session should get a new key: enough epochs are left for any renegotiation. */
+#define DCO_EPOCH_SOON 0xF000u
+/* Future epochs that a receiver may hold keys for. OpenVPN 2 holds 4 with an offload, OpenVPN 3
+ * holds 16; each costs a cipher context, made when the key is installed. */
+#define DCO_EPOCH_FUTURES_MAX 16u
+
 /* The largest IP packet, and the largest UDP payloads under IPv4 and IPv6. */
 #define DCO_IP_PACKET_MAX 65535u
 #define DCO_UDP4_PAYLOAD_MAX 65507u

@@ -97,15 +97,15 @@ enum dco_transport_kind { DCO_TRANSPORT_UDP = 1, DCO_TRANSPORT_TCP, DCO_TRANSPOR
 
 struct dco_transport_info {
     enum dco_transport_kind kind;
-    uint32_t sockets; /* UDP: one, or one for each worker */
-    struct dco_address local, remote; /* remote: TCP */
+    uint32_t sockets;                     /* UDP: one, or one for each worker */
+    struct dco_address local, remote;     /* remote: TCP */
     uint32_t send_buffer, receive_buffer; /* bytes in effect */
     uint32_t offloads;
     uint32_t peers;
-    uint64_t receive_overflows; /* datagrams that the kernel dropped: SO_RXQ_OVFL */
-    uint64_t icmp_errors;       /* entries of the error queue */
-    uint64_t waiting;           /* TCP: bytes that the socket has not taken yet */
-    uint32_t trials;            /* listener: connections without a peer */
+    uint64_t receive_overflows;          /* datagrams that the kernel dropped: SO_RXQ_OVFL */
+    uint64_t icmp_errors;                /* entries of the error queue */
+    uint64_t waiting;                    /* TCP: bytes that the socket has not taken yet */
+    uint32_t trials;                     /* listener: connections without a peer */
     uint64_t accepted, refused, expired; /* listener: connections */
     bool failed;
 };
@@ -163,6 +163,12 @@ struct dco_key_config {
     size_t encrypt_key_size, decrypt_key_size; /* bytes; AES takes 16, 24 or 32, ChaCha 32 */
     uint8_t encrypt_nonce_tail[8], decrypt_nonce_tail[8];
     uint64_t first_packet_id; /* 0: start at 1 */
+
+    /* The epoch format: the keys above are then the secrets of epoch 1, 32 bytes each, and there
+     * are no nonce tails. */
+    uint32_t future_epochs; /* keys to hold for epochs to come; 0: the classic format */
+    uint32_t first_epoch;   /* where both directions start; 0: at 1 */
+    size_t epoch_key_size;  /* bytes of each data key */
 };
 
 struct dco_key_info {
@@ -170,6 +176,7 @@ struct dco_key_info {
     enum dco_cipher cipher;
     uint8_t key_size; /* bytes */
     uint64_t packets_sealed, usage;
+    uint32_t send_epoch, receive_epoch; /* 0: the classic format */
 };
 
 enum dco_event_kind {

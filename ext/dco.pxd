@@ -27,6 +27,8 @@ cdef extern from "dco.h" nogil:
         DCO_RECV_BUFFER
         DCO_TRANSPORTS_MAX
         DCO_WORKERS_MAX
+        DCO_EPOCH_MAX
+        DCO_EPOCH_FUTURES_MAX
 
     enum:
         DCO_PEER_REMOTE
@@ -137,6 +139,9 @@ cdef extern from "dco.h" nogil:
         uint8_t encrypt_nonce_tail[8]
         uint8_t decrypt_nonce_tail[8]
         uint64_t first_packet_id
+        uint32_t future_epochs
+        uint32_t first_epoch
+        size_t epoch_key_size
 
     cdef struct dco_key_info:
         uint8_t key_id
@@ -144,6 +149,8 @@ cdef extern from "dco.h" nogil:
         uint8_t key_size
         uint64_t packets_sealed
         uint64_t usage
+        uint32_t send_epoch
+        uint32_t receive_epoch
 
     cdef struct dco_event:
         int kind

@@ -24,6 +24,8 @@
     X(RX_DATA_V1, rx_data_v1, "DATA_V1 packet, which names no peer")                               \
     X(RX_UNKNOWN_PEER, rx_unknown_peer, "no peer with the id or address of the packet")            \
     X(RX_UNKNOWN_KEY, rx_unknown_key, "neither key slot has the key id of the packet")             \
+    X(RX_EPOCH_PAST, rx_epoch_past, "epoch is zero, or its key has been destroyed")                \
+    X(RX_EPOCH_AHEAD, rx_epoch_ahead, "epoch is further ahead than keys are held")                 \
     X(RX_KEY_SPENT, rx_key_spent, "key has failed to authenticate too often")                      \
     X(RX_DECRYPT, rx_decrypt, "authentication failed")                                             \
     X(RX_REPLAY, rx_replay, "packet id is zero, seen, or behind the window")                       \

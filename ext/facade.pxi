@@ -37,7 +37,7 @@ cdef extern from "codec/pktid.h" nogil:
     cdef struct dco_pktid_window:
         pass
     void dco_pktid_window_init(dco_pktid_window *window)
-    bint dco_pktid_accept(dco_pktid_window *window, uint32_t id, uint64_t now_s)
+    bint dco_pktid_accept(dco_pktid_window *window, uint64_t id, uint64_t now_s)
 
 cdef extern from "codec/tcpframe.h" nogil:
     int dco_tcpframe_next(uint8_t *stream, size_t size, size_t *offset, uint32_t frame_max,
@@ -67,6 +67,30 @@ cdef extern from "codec/aead.h" nogil:
                        size_t size, uint8_t *packet)
     bint dco_aead_open(dco_aead *aead, uint8_t *packet, size_t size)
 
+cdef extern from "codec/epochkey.h" nogil:
+    enum:
+        DCO_EPOCH_COUNTER_MAX
+        DCO_EPOCH_SECRET
+        DCO_WIRE_EPOCH_AAD
+        DCO_WIRE_EPOCH_OVERHEAD
+    cdef struct dco_epochkey_chain:
+        uint8_t secret[1]  # DCO_EPOCH_SECRET of them
+        uint32_t epoch
+    cdef struct dco_epochkey:
+        uint8_t iv[1]  # DCO_NONCE of them
+        uint16_t epoch
+    int dco_epochkey_expand(void *library, const uint8_t *secret, const char *label, uint8_t *out,
+                            size_t size)
+    void dco_epochkey_chain_init(dco_epochkey_chain *chain, const uint8_t *secret)
+    int dco_epochkey_chain_step(dco_epochkey_chain *chain, void *library)
+    void dco_epochkey_chain_clear(dco_epochkey_chain *chain)
+    int dco_epochkey_take(dco_epochkey *key, dco_epochkey_chain *chain, void *library, int cipher,
+                          size_t key_size, bint seal)
+    void dco_epochkey_clear(dco_epochkey *key)
+    bint dco_epochkey_seal(dco_epochkey *key, uint32_t header, uint64_t counter,
+                           const uint8_t *plain, size_t size, uint8_t *packet)
+    bint dco_epochkey_open(dco_epochkey *key, uint8_t *packet, size_t size)
+
 cdef extern from "sync/rcu.h" nogil:
     cdef struct dco_rcu:
         pass
@@ -86,7 +110,46 @@ cdef extern from "peers/lpm.h" nogil:
     dco_lpm_route *dco_lpm_exact(const dco_lpm *lpm, const dco_prefix *prefix)
     void *dco_lpm_lookup(const dco_lpm *lpm, uint8_t family, const uint8_t *ip)
 
+cdef extern from "peers/keyslot.h" nogil:
+    enum:
+        DCO_KEY_NO_ID
+        DCO_KEY_SOON
+        DCO_KEY_SPENT
+        DCO_KEY_TURNED
+    cdef struct dco_epochs_opened:
+        bint newest
+        bint moved
+        bint soon
+    cdef struct dco_epochs:
+        uint64_t usage_limit
+        uint64_t forgery_limit
+    cdef struct dco_key:
+        dco_epochs *epochs
+        uint64_t usage_limit
+        uint64_t usage_soon
+    int dco_key_new(const dco_key_config *config, void *library, dco_key **key)
+    void dco_key_free(dco_key *key)
+    unsigned dco_key_take_id(dco_key *key, uint32_t size, uint64_t *packet_id)
+    bint dco_key_seal(dco_key *key, uint32_t header, uint64_t packet_id, const uint8_t *plain,
+                      uint32_t size, uint8_t *packet)
+    dco_drop dco_epochs_open(dco_epochs *epochs, uint8_t *packet, uint32_t size, uint64_t now_s,
+                             dco_epochs_opened *opened)
+    int dco_epochs_refill(dco_epochs *epochs)
+
 cdef extern from *:
+    """
+    #include "peers/keyslot.h"
+    static uint32_t core_send_epoch(const struct dco_key *key)
+    {
+        return atomic_load(&key->epochs->send_epoch);
+    }
+    static uint32_t core_receive_epoch(const struct dco_key *key)
+    {
+        return atomic_load(&key->epochs->receive_epoch);
+    }
+    """
+    uint32_t core_send_epoch(const dco_key *key)
+    uint32_t core_receive_epoch(const dco_key *key)
     enum:
         DCO_GRO_SEGMENTS
         DCO_IP_PACKET_MAX
@@ -197,7 +260,7 @@ cdef class ReplayWindow:
     def __cinit__(self):
         dco_pktid_window_init(&self.window)
 
-    def accept(self, uint32_t packet_id, uint64_t now_s):
+    def accept(self, uint64_t packet_id, uint64_t now_s):
         """Whether an authenticated id is fresh; it is then marked as seen."""
         return bool(dco_pktid_accept(&self.window, packet_id, now_s))
 
@@ -265,6 +328,165 @@ cdef class PacketKey:
                                 <uint8_t *><char *>out, <const uint8_t *><const char *>tag):
             return None
         return out
+
+
+cdef int epoch_secret_in(dco_epochkey_chain *chain, bytes secret) except -1:
+    if len(secret) != DCO_EPOCH_SECRET:
+        raise OSError(EINVAL, "the secret of an epoch has 32 bytes")
+    dco_epochkey_chain_init(chain, <const uint8_t *><const char *>secret)
+    return 0
+
+
+def expand_label(bytes secret, bytes label, size_t size):
+    """HKDF-Expand-Label of the epoch format; `label` without its prefix."""
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, size)
+    if len(secret) != DCO_EPOCH_SECRET:
+        raise OSError(EINVAL, "the secret of an epoch has 32 bytes")
+    check(dco_epochkey_expand(NULL, <const uint8_t *><const char *>secret, label,
+                              <uint8_t *><char *>out, size))
+    return out
+
+
+def next_epoch(bytes secret):
+    """E(n + 1) from E(n)."""
+    cdef dco_epochkey_chain chain
+    epoch_secret_in(&chain, secret)
+    check(dco_epochkey_chain_step(&chain, NULL))
+    following = <bytes>chain.secret[:DCO_EPOCH_SECRET]
+    dco_epochkey_chain_clear(&chain)
+    return following
+
+
+cdef class EpochPacketKey:
+    """The key of one epoch for both directions: the epoch format of DATA_V2."""
+
+    cdef dco_epochkey sealer
+    cdef dco_epochkey opener
+
+    def __cinit__(self, int cipher, size_t key_size, bytes secret, uint32_t epoch=1):
+        cdef dco_epochkey_chain one, two
+        memset(&self.sealer, 0, sizeof(self.sealer))
+        memset(&self.opener, 0, sizeof(self.opener))
+        if not 1 <= epoch <= DCO_EPOCH_MAX:
+            raise OSError(EINVAL, "an epoch is 1 to 65535")
+        epoch_secret_in(&one, secret)
+        while one.epoch < epoch:
+            check(dco_epochkey_chain_step(&one, NULL))
+        two = one
+        check(dco_epochkey_take(&self.sealer, &one, NULL, cipher, key_size, True))
+        check(dco_epochkey_take(&self.opener, &two, NULL, cipher, key_size, False))
+        dco_epochkey_chain_clear(&one)
+        dco_epochkey_chain_clear(&two)
+
+    def __dealloc__(self):
+        dco_epochkey_clear(&self.sealer)
+        dco_epochkey_clear(&self.opener)
+
+    @property
+    def iv(self):
+        """What the nonces are made with."""
+        return self.sealer.iv[:DCO_NONCE]
+
+    def seal(self, uint8_t key_id, uint32_t peer_id, uint64_t counter, bytes plain):
+        """The DATA_V2 packet."""
+        cdef bytes packet = PyBytes_FromStringAndSize(NULL, len(plain) + DCO_WIRE_EPOCH_OVERHEAD)
+        if key_id > 7 or peer_id > 0xFFFFFF or counter > <uint64_t>DCO_EPOCH_COUNTER_MAX:
+            raise OSError(EINVAL, "a key id has 3 bits, a peer id 24, a counter 48")
+        if not dco_epochkey_seal(&self.sealer, dco_wire_header(key_id, peer_id), counter,
+                                 <const uint8_t *><const char *>plain, len(plain),
+                                 <uint8_t *><char *>packet):
+            raise OSError(EINVAL, "cipher failed")
+        return packet
+
+    def open(self, bytes packet):
+        """The inner packet, or None where the packet is not authentic."""
+        cdef bytearray copy = bytearray(packet)
+        cdef uint8_t *data = copy
+        if len(copy) < DCO_WIRE_EPOCH_OVERHEAD:
+            return None
+        if not dco_epochkey_open(&self.opener, data, len(copy)):
+            return None
+        return bytes(copy[DCO_WIRE_EPOCH_AAD:len(copy) - DCO_WIRE_TAG])
+
+
+cdef class EpochKeyring:
+    """A key in the epoch format with all its epochs, as a peer holds it, but without an engine that
+    refills it: `refill` does. Limits other than the cipher's may be set."""
+
+    cdef dco_key *key
+
+    def __cinit__(self, int cipher, size_t key_size, bytes send_secret, bytes receive_secret, *,
+                  uint32_t future_epochs=4, uint32_t first_epoch=1, uint64_t first_packet_id=1):
+        cdef dco_key_config config
+        if len(send_secret) != DCO_EPOCH_SECRET or len(receive_secret) != DCO_EPOCH_SECRET:
+            raise OSError(EINVAL, "the secret of an epoch has 32 bytes")
+        memset(&config, 0, sizeof(config))
+        config.cipher = <dco_cipher>cipher
+        config.encrypt_key = <const uint8_t *><const char *>send_secret
+        config.decrypt_key = <const uint8_t *><const char *>receive_secret
+        config.encrypt_key_size = config.decrypt_key_size = DCO_EPOCH_SECRET
+        config.first_packet_id = first_packet_id
+        config.future_epochs = future_epochs
+        config.first_epoch = first_epoch
+        config.epoch_key_size = key_size
+        check(dco_key_new(&config, NULL, &self.key))
+        if self.key.epochs == NULL:
+            raise OSError(EINVAL, "a receiver holds one future epoch at least")
+
+    def __dealloc__(self):
+        dco_key_free(self.key)
+
+    @property
+    def send_epoch(self):
+        """The epoch that seals."""
+        return core_send_epoch(self.key)
+
+    @property
+    def receive_epoch(self):
+        """The latest epoch that an authentic packet was of."""
+        return core_receive_epoch(self.key)
+
+    def limit(self, *, usage=None, forgeries=None):
+        """Blocks plus packets of an epoch; failed packets of an epoch."""
+        if usage is not None:
+            self.key.usage_limit = self.key.epochs.usage_limit = usage
+            self.key.usage_soon = usage // 8 * 7
+        if forgeries is not None:
+            self.key.epochs.forgery_limit = forgeries
+
+    def refill(self):
+        """Derives what is wanted."""
+        check(dco_epochs_refill(self.key.epochs))
+
+    def seal(self, bytes plain):
+        """(packet or None, names of what the caller would be told)."""
+        cdef bytes packet = PyBytes_FromStringAndSize(NULL, len(plain) + DCO_WIRE_EPOCH_OVERHEAD)
+        cdef uint64_t packet_id = 0
+        cdef unsigned news = dco_key_take_id(self.key, len(plain), &packet_id)
+        names = {
+            name for bit, name in (
+                (DCO_KEY_SOON, "soon"), (DCO_KEY_SPENT, "spent"), (DCO_KEY_TURNED, "turned"),
+            ) if news & <unsigned>bit
+        }
+        if news & <unsigned>DCO_KEY_NO_ID:
+            return None, names
+        if not dco_key_seal(self.key, dco_wire_header(0, 1), packet_id,
+                            <const uint8_t *><const char *>plain, len(plain),
+                            <uint8_t *><char *>packet):
+            raise OSError(EINVAL, "cipher failed")
+        return packet, names
+
+    def open(self, bytes packet, uint64_t now_s=1):
+        """(inner packet or the name of a drop reason, whether it was the newest)."""
+        cdef bytearray copy = bytearray(packet)
+        cdef uint8_t *data = copy
+        cdef dco_epochs_opened opened
+        cdef dco_drop drop
+        memset(&opened, 0, sizeof(opened))
+        drop = dco_epochs_open(self.key.epochs, data, len(copy), now_s, &opened)
+        if drop != 0:
+            return dco_drop_name(drop).decode(), False
+        return bytes(copy[DCO_WIRE_EPOCH_AAD:len(copy) - DCO_WIRE_TAG]), bool(opened.newest)
 
 
 cdef struct prefix_state:

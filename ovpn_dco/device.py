@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SO_COOKIE = 57  # asm-generic/socket.h; not in the socket module
 MTU_DEFAULT = 1420
 MAX_PEERS_DEFAULT = 65536
-DATA_OVERHEAD = 24  # bytes that sealing adds: header, packet id, tag
+DATA_OVERHEAD = 28  # bytes that sealing adds at most, in the epoch format
 UDP_PAYLOAD_MAX = 65507  # bytes, over IPv4
 GSO_SEGMENTS_MAX = 64
 TRIALS_MAX = 65535
@@ -468,7 +468,7 @@ def _train_length(mtu: int) -> int:
     """How many sealed packets of full size one UDP send takes (65507 bytes, 64 segments).
 
     A super-packet of just as many segments leaves in one message instead of a long and a short
-    one: 45 packets of 1444 bytes at an MTU of 1420."""
+    one: 45 packets of up to 1448 bytes at an MTU of 1420."""
     return max(1, min(UDP_PAYLOAD_MAX // (mtu + DATA_OVERHEAD), GSO_SEGMENTS_MAX))
 
 

@@ -178,6 +178,8 @@ class DropReason(enum.Enum):
     RX_DATA_V1 = "DATA_V1 packet, which names no peer"
     RX_UNKNOWN_PEER = "no peer with the id or address of the packet"
     RX_UNKNOWN_KEY = "neither key slot has the key id of the packet"
+    RX_EPOCH_PAST = "epoch is zero, or its key has been destroyed"
+    RX_EPOCH_AHEAD = "epoch is further ahead than keys are held"
     RX_KEY_SPENT = "key has failed to authenticate too often"
     RX_DECRYPT = "authentication failed"
     RX_REPLAY = "packet id is zero, seen, or behind the window"
@@ -236,16 +238,57 @@ class DataKey:
     __hash__ = None  # type: ignore[assignment]
 
 
+@dataclass(frozen=True, eq=False)
+class EpochKey:
+    """A key in the epoch format, which `Peer.install_key` takes as it takes a `DataKey`.
+
+    From the 32 bytes of each secret follow a data key for each epoch and the secret of the next:
+    the sender goes to the next epoch at the limits of its cipher, the receiver follows, and
+    neither needs a new key for it. The receiver holds the keys of `future_epochs` epochs to come
+    (1 to 16); packets of later ones are dropped. The secrets are not shown by `repr` and compared
+    in constant time; buffers are kept as they are, for `install_key(..., consume=True)`.
+
+    The secrets are those of epoch 1. `first_epoch` is where both directions start, and
+    `first_packet_id` the first packet id of that epoch to send; other values than 1 are for handing
+    a session over and for tests, since repeating an id in one epoch breaks the cipher. The way to a
+    later epoch is walked step by step, some microseconds each."""
+
+    key_id: int
+    cipher: Cipher
+    encrypt_secret: Buffer = field(repr=False)
+    decrypt_secret: Buffer = field(repr=False)
+    future_epochs: int = 4
+    first_epoch: int = field(default=1, kw_only=True)
+    first_packet_id: int = field(default=1, kw_only=True)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EpochKey):
+            return NotImplemented
+        same = hmac.compare_digest(self.encrypt_secret, other.encrypt_secret)
+        same = hmac.compare_digest(self.decrypt_secret, other.decrypt_secret) and same
+        return self._public() == other._public() and same
+
+    def _public(self) -> tuple[object, ...]:
+        start = self.first_epoch, self.first_packet_id
+        return self.key_id, self.cipher, self.future_epochs, *start
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @dataclass(frozen=True)
 class KeyInfo:
     """An installed key, without its material.
 
-    `usage` counts what the limit of the cipher counts: blocks plus packets for AES-GCM."""
+    `usage` counts what the limit of the cipher counts: blocks plus packets for AES-GCM. With an
+    `EpochKey` it is that of `send_epoch`, the epoch that seals; `receive_epoch` is the latest that
+    the peer has shown. Both are None for a `DataKey`."""
 
     key_id: int
     cipher: Cipher
     packets_sealed: int
     usage: int
+    send_epoch: int | None = None
+    receive_epoch: int | None = None
 
 
 # Statistics
@@ -433,7 +476,8 @@ class ControlPacket:
 
 
 class KeySwapReason(enum.Enum):
-    """SOON: 7/8 of the packet ids or of the usage limit. EXHAUSTED: the key seals no more."""
+    """SOON: 7/8 of the packet ids or of the usage limit; of an `EpochKey` from epoch 0xF000 on, and
+    where there is no next epoch to go to. EXHAUSTED: the key seals no more."""
 
     SOON = "soon"
     EXHAUSTED = "exhausted"

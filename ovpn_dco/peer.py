@@ -9,10 +9,28 @@ from dataclasses import dataclass
 
 from .backend.base import Backend, PeerRef
 from .errors import NotFound, error_for
-from .model import Address, Buffer, DataKey, KeyInfo, KeySlot, Mode, PeerInfo, PeerStats
+from .model import (
+    Address,
+    Buffer,
+    DataKey,
+    EpochKey,
+    KeyInfo,
+    KeySlot,
+    Mode,
+    PeerInfo,
+    PeerStats,
+)
 from .transport import Transport, Transports
 from .validation.arguments import peer_attributes, slot_of
-from .validation.rules import KEY_NEW, KeyAttributes, PeerAttributes, check, refuse
+from .validation.rules import (
+    EPOCH_KEY_NEW,
+    KEY_NEW,
+    EpochKeyAttributes,
+    KeyAttributes,
+    PeerAttributes,
+    check,
+    refuse,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +145,18 @@ class Peer:
         `timeout_s` without receiving. Each may be 0: off. Both start anew now."""
         self.set(keepalive_interval_s=interval_s, keepalive_timeout_s=timeout_s)
 
-    def install_key(self, slot: KeySlot, key: DataKey, *, consume: bool = False) -> None:
+    def install_key(self, slot: KeySlot, key: DataKey | EpochKey, *, consume: bool = False) -> None:
         """Puts `key` into the slot, in place of what is there.
 
-        `consume` zeroes the caller's buffers after success, which must be writable then; the
-        engine's own copies are zeroed when the key goes. InvalidArgument, also for a key id that
-        the other slot has; NotFound."""
-        check(KEY_NEW, KeyAttributes(slot=slot, key=key))
+        The two formats may stand side by side in the two slots: the key id of a packet tells which
+        key, and so which format, it is in. `consume` zeroes the caller's buffers after success,
+        which must be writable then; the engine's own copies are zeroed when the key goes.
+        InvalidArgument, also for a key id that the other slot has; UnsupportedError for an
+        EpochKey where the back end lacks Feature.EPOCH_KEYS; NotFound."""
+        if isinstance(key, EpochKey):
+            check(EPOCH_KEY_NEW, EpochKeyAttributes(slot=slot, key=key))
+        else:
+            check(KEY_NEW, KeyAttributes(slot=slot, key=key))
         buffers = _writable_buffers(key) if consume else ()
         self._peers.backend.install_key(self._ref, KeySlot(slot), key)
         for buffer in buffers:
@@ -156,7 +179,10 @@ class Peer:
         self._peers.backend.delete_peer(self._ref)
 
 
-def _writable_buffers(key: DataKey) -> list[memoryview]:
+def _writable_buffers(key: DataKey | EpochKey) -> list[memoryview]:
+    if isinstance(key, EpochKey):
+        secrets = ("encrypt_secret", "decrypt_secret")
+        return [_writable(name, getattr(key, name)) for name in secrets]
     views = []
     for name, direction in (("encrypt", key.encrypt), ("decrypt", key.decrypt)):
         for field, data in (("key", direction.key), ("nonce_tail", direction.nonce_tail)):

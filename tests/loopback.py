@@ -41,6 +41,17 @@ def key_pair(
     )
 
 
+def epoch_pair(
+    key_id: int = 0, cipher: dco.Cipher = dco.Cipher.AES_256_GCM, seed: int = 1, **more: int
+) -> tuple[dco.EpochKey, dco.EpochKey]:
+    """A key in the epoch format as both ends install it."""
+    one, two = (bytes((s * 31 + i) & 0xFF for i in range(32)) for s in (seed, seed + 100))
+    return (
+        dco.EpochKey(key_id, cipher, one, two, **more),
+        dco.EpochKey(key_id, cipher, two, one, **more),
+    )
+
+
 def _aead(key: dco.DataKey, direction: dco.KeyDirection) -> AESGCM | ChaCha20Poly1305:
     kind = ChaCha20Poly1305 if key.cipher is dco.Cipher.CHACHA20_POLY1305 else AESGCM
     return kind(bytes(direction.key))
@@ -198,11 +209,7 @@ class Tunnel:
     client_peer: dco.Peer
     server_peer: dco.Peer
 
-    def install(
-        self,
-        pair: tuple[dco.DataKey, dco.DataKey] | None = None,
-        slot: dco.KeySlot = dco.KeySlot.PRIMARY,
-    ) -> tuple[dco.DataKey, dco.DataKey]:
+    def install(self, pair: Any = None, slot: dco.KeySlot = dco.KeySlot.PRIMARY) -> Any:
         """The key on both ends."""
         pair = pair or key_pair()
         self.client_peer.install_key(slot, pair[0])

@@ -88,11 +88,11 @@ static bool core_seal_with(struct bench *bench, struct dco_aead *aead)
     bool good = true;
 
     for (size_t i = 0; i < BATCH; i++) {
-        uint32_t id;
+        uint64_t id;
 
         if (!dco_pktid_next(&bench->counter, &id))
             return false;
-        good &= dco_aead_seal(aead, dco_wire_header(KEY_ID, PEER_ID), id,
+        good &= dco_aead_seal(aead, dco_wire_header(KEY_ID, PEER_ID), (uint32_t)id,
                               bench->plain + i * bench->stride, bench->size,
                               bench->packets + i * bench->stride);
     }
@@ -200,7 +200,7 @@ static int bench_init(struct bench *bench, const struct dco_crypto_loop *loop)
     bench->core_ns = calloc(loop->batches, sizeof *bench->core_ns);
     if (!bench->library || !bench->plain || !bench->packets || !bench->raw_ns || !bench->core_ns)
         return -ENOMEM;
-    dco_pktid_counter_init(&bench->counter, 1);
+    dco_pktid_counter_init(&bench->counter, 1, DCO_PKTID_MAX);
     dco_pktid_window_init(&bench->window);
     error = raw_init(bench, loop, key);
     if (!error)

@@ -4,9 +4,10 @@
 
 #define WINDOW DCO_REPLAY_WINDOW
 
-void dco_pktid_counter_init(struct dco_pktid_counter *counter, uint64_t first)
+void dco_pktid_counter_init(struct dco_pktid_counter *counter, uint64_t first, uint64_t last)
 {
     counter->next = first ? first : 1;
+    counter->last = last;
 }
 
 void dco_pktid_window_init(struct dco_pktid_window *window)
@@ -15,7 +16,7 @@ void dco_pktid_window_init(struct dco_pktid_window *window)
 }
 
 /* The bitmap is a ring indexed by id modulo its size, so that moving forward only clears. */
-static bool test_and_set(struct dco_pktid_window *window, uint32_t id)
+static bool test_and_set(struct dco_pktid_window *window, uint64_t id)
 {
     uint64_t *word = &window->seen[id % WINDOW / 64];
     uint64_t bit = UINT64_C(1) << id % 64;
@@ -25,7 +26,7 @@ static bool test_and_set(struct dco_pktid_window *window, uint32_t id)
     return seen;
 }
 
-static void clear_skipped(struct dco_pktid_window *window, uint32_t first, uint32_t count)
+static void clear_skipped(struct dco_pktid_window *window, uint64_t first, uint64_t count)
 {
     for (; count && first % 64; first++, count--)
         window->seen[first % WINDOW / 64] &= ~(UINT64_C(1) << first % 64);
@@ -35,13 +36,13 @@ static void clear_skipped(struct dco_pktid_window *window, uint32_t first, uint3
         window->seen[first % WINDOW / 64] &= ~(UINT64_C(1) << first % 64);
 }
 
-static void advance(struct dco_pktid_window *window, uint32_t id)
+static void advance(struct dco_pktid_window *window, uint64_t id)
 {
-    uint32_t jump = id - window->newest;
+    uint64_t jump = id - window->newest;
 
     if (jump < WINDOW) {
         clear_skipped(window, window->newest + 1, jump);
-        window->extent += jump;
+        window->extent += (uint32_t)jump;
         if (window->extent > WINDOW)
             window->extent = WINDOW;
     } else {
@@ -52,7 +53,7 @@ static void advance(struct dco_pktid_window *window, uint32_t id)
     test_and_set(window, id);
 }
 
-bool dco_pktid_accept(struct dco_pktid_window *window, uint32_t id, uint64_t now_s)
+bool dco_pktid_accept(struct dco_pktid_window *window, uint64_t id, uint64_t now_s)
 {
     if (id == 0)
         return false;

@@ -1,4 +1,4 @@
-/* DATA_V2 with an AEAD cipher, byte for byte:
+/* DATA_V2 with an AEAD cipher, byte for byte. The classic format:
  *
  *    0        1              4           8                 24
  *    +--------+--------------+-----------+-----------------+------------
@@ -6,13 +6,26 @@
  *    +--------+--------------+-----------+-----------------+------------
  *
  * opcode 9 in five bits, key id k in three. The first eight bytes are authenticated; the nonce is
- * the packet id followed by the eight-byte nonce tail. All numbers are big-endian. */
+ * the packet id followed by the eight-byte nonce tail. All numbers are big-endian.
+ *
+ * The epoch format, with a key for each epoch and the tag at the end:
+ *
+ *    0        1              4           6             12              12 + n       28 + n
+ *    +--------+--------------+-----------+-------------+---------------+------------+
+ *    | 9 | k  | peer id      | epoch     | counter     | ciphertext    | tag        |
+ *    +--------+--------------+-----------+-------------+---------------+------------+
+ *
+ * Epoch and counter are the packet id. The first twelve bytes are authenticated; the nonce is the
+ * packet id followed by four zero bytes, XOR the IV of the epoch. Nothing on the wire tells the
+ * formats apart: the key does. */
 #ifndef DCO_CODEC_WIRE_H
 #define DCO_CODEC_WIRE_H
 
 #include <endian.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "bounds.h"
 
 #define DCO_WIRE_DATA_V1 6u
 #define DCO_WIRE_DATA_V2 9u
@@ -21,6 +34,8 @@
 #define DCO_WIRE_AAD 8u
 #define DCO_WIRE_TAG 16u
 #define DCO_WIRE_OVERHEAD 24u /* header, packet id, tag */
+#define DCO_WIRE_EPOCH_AAD 12u
+#define DCO_WIRE_EPOCH_OVERHEAD 28u /* header, packet id of eight bytes, tag */
 #define DCO_NONCE_TAIL 8u
 #define DCO_NONCE 12u
 
@@ -40,6 +55,19 @@ static inline void dco_store32(void *data, uint32_t value)
     memcpy(data, &value, sizeof value);
 }
 
+static inline uint64_t dco_load64(const void *data)
+{
+    uint64_t value;
+    memcpy(&value, data, sizeof value);
+    return be64toh(value);
+}
+
+static inline void dco_store64(void *data, uint64_t value)
+{
+    value = htobe64(value);
+    memcpy(data, &value, sizeof value);
+}
+
 static inline uint8_t dco_wire_opcode(const uint8_t *packet)
 {
     return packet[0] >> 3;
@@ -53,6 +81,16 @@ static inline uint8_t dco_wire_key_id(const uint8_t *packet)
 static inline uint32_t dco_wire_peer_id(const uint8_t *packet)
 {
     return dco_load32(packet) & 0xFFFFFFu;
+}
+
+static inline uint16_t dco_wire_epoch(const uint8_t *packet)
+{
+    return (uint16_t)(packet[4] << 8 | packet[5]);
+}
+
+static inline uint64_t dco_wire_epoch_counter(const uint8_t *packet)
+{
+    return dco_load64(packet + DCO_WIRE_HEADER) & DCO_EPOCH_COUNTER_MAX;
 }
 
 static inline uint32_t dco_wire_header(uint8_t key_id, uint32_t peer_id)

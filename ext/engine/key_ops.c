@@ -99,7 +99,7 @@ int dco_key_query(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_s
         return error;
     peer = dco_engine_find(engine, ref);
     key = peer ? dco_keyslots_get(&peer->keys, slot) : NULL;
-    if (key)
+    if (key) {
         *info = (struct dco_key_info){
             .key_id = key->key_id,
             .cipher = key->cipher,
@@ -107,6 +107,11 @@ int dco_key_query(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_s
             .packets_sealed = dco_counter_read(&key->sealed),
             .usage = dco_counter_read(&key->usage),
         };
+        if (key->epochs) {
+            info->send_epoch = atomic_load(&key->epochs->send_epoch);
+            info->receive_epoch = atomic_load(&key->epochs->receive_epoch);
+        }
+    }
     dco_engine_leave(engine);
     return key ? 0 : -ENOENT;
 }

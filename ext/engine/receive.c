@@ -2,11 +2,10 @@
 #include "engine/receive.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "codec/tcpframe.h"
+#include "engine/deliver.h"
 
 int dco_receive_new(struct dco_worker *worker, struct dco_receive **out)
 {
@@ -34,122 +33,15 @@ void dco_receive_free(struct dco_receive *receive)
     free(receive);
 }
 
-static void drop(struct dco_receive *receive, enum dco_drop reason, uint64_t packets)
-{
-    dco_stats_drop(&receive->stats, reason, packets);
-}
-
-/* --- to the TUN --- */
-
-static enum dco_drop drop_of_error(int error)
-{
-    switch (-error) {
-    case EIO: /* what a TUN answers while its interface is down */
-    case EBADFD:
-    case EBADF:
-    case EPIPE:
-    case ECONNRESET: return DCO_DROP_RX_TUN_DOWN;
-    case EAGAIN:
-    case ENOBUFS: return DCO_DROP_RX_TUN_BACKLOG;
-    default: return DCO_DROP_RX_TUN_WRITE;
-    }
-}
-
-/* A TUN never fills; a packet socket does, and its reader gets a moment. */
-static int write_patiently(struct dco_receive *receive, const struct iovec *iov, int parts)
-{
-    struct dco_tun *tun = &receive->engine->tun;
-    unsigned queue = receive->worker->index < tun->queues ? receive->worker->index : 0;
-    int error = dco_tun_write(tun, queue, iov, parts);
-
-    if (error == -EAGAIN && !receive->impatient) {
-        struct pollfd fds[2] = {{.fd = tun->queue[queue], .events = POLLOUT},
-                                {.fd = receive->worker->stop_fd, .events = POLLIN}};
-        if (poll(fds, 2, DCO_SEND_WAIT_MS) > 0 && fds[0].revents & POLLOUT)
-            error = dco_tun_write(tun, queue, iov, parts);
-        receive->impatient = error == -EAGAIN;
-    }
-    dco_counter_add(&receive->stats.tun_writes, 1);
-    return error;
-}
-
-static void delivered(struct dco_receive *receive, struct dco_peer *peer, uint32_t bytes,
-                      uint32_t packets)
-{
-    dco_counter_add(&receive->stats.tun_write_packets, packets);
-    dco_counter_add(&peer->vpn_rx_bytes, bytes);
-    dco_counter_add(&peer->vpn_rx_packets, packets);
-}
-
-/* The kernel refused the super-packet: its packets go one by one, and when they pass it was the
- * offload, which is then left alone (Linux 6.6.44 refused tails shorter than the segment). */
-static void write_singly(struct dco_receive *receive, struct dco_gro_item *item)
-{
-    static uint8_t no_offload[16];
-    struct dco_tun *tun = &receive->engine->tun;
-    bool passed = true;
-
-    dco_gro_undo(item);
-    for (uint32_t i = 0; i < item->packets; i++) {
-        struct iovec iov[2] = {{no_offload, tun->vnet_size}, {item->part[i], item->part_size[i]}};
-        int error = write_patiently(receive, iov, 2);
-        if (error) {
-            passed = false;
-            drop(receive, drop_of_error(error), 1);
-        } else {
-            delivered(receive, item->owner, item->part_size[i], 1);
-        }
-    }
-    if (passed) {
-        dco_counter_add(&receive->stats.gro_fallbacks, 1);
-        atomic_fetch_and(&tun->offloads,
-                         ~(uint32_t)(item->protocol == IPPROTO_TCP ? DCO_OFFLOAD_TUN_TCP_GRO
-                                                                   : DCO_OFFLOAD_TUN_UDP_GRO));
-    }
-}
-
-static void write_item(struct dco_receive *receive, struct dco_gro_item *item)
-{
-    struct dco_tun *tun = &receive->engine->tun;
-    struct iovec iov[DCO_GRO_SEGMENTS + 1];
-    int parts = dco_gro_finish(item, tun->vnet, iov);
-    int error;
-
-    if (tun->vnet)
-        iov[0].iov_len = tun->vnet_size;
-    error = write_patiently(receive, iov, parts);
-    if (!error)
-        delivered(receive, item->owner, item->bytes, item->packets);
-    else if (error == -EINVAL && item->packets > 1)
-        write_singly(receive, item);
-    else
-        drop(receive, drop_of_error(error), item->packets);
-}
-
-static void reset_items(struct dco_receive *receive)
-{
-    uint32_t offloads = atomic_load_explicit(&receive->engine->tun.offloads, memory_order_relaxed);
-
-    dco_gro_reset(&receive->gro, offloads & DCO_OFFLOAD_TUN_TCP_GRO,
-                  offloads & DCO_OFFLOAD_TUN_UDP_GRO);
-}
-
-static void write_items(struct dco_receive *receive)
-{
-    for (uint32_t i = 0; i < receive->gro.count; i++)
-        write_item(receive, &receive->gro.item[i]);
-    reset_items(receive);
-}
-
 /* --- control port --- */
 
-static void punt(struct dco_receive *receive, struct dco_transport *transport,
-                 const struct dco_udp_train *train, int64_t peer_id, const uint8_t *data,
-                 uint32_t size)
+void dco_receive_punt(struct dco_receive *receive, struct dco_transport *transport,
+                      const struct dco_udp_train *train, int64_t peer_id, const uint8_t *data,
+                      uint32_t size)
 {
     if (!dco_control_put(receive->worker, transport->id, peer_id, &train->remote, &train->local,
                          data, size)) {
-        drop(receive, DCO_DROP_CONTROL_FULL, 1);
+        dco_receive_drop(receive, DCO_DROP_CONTROL_FULL, 1);
         return;
     }
     dco_counter_add(&receive->stats.control_packets, 1);
@@ -272,7 +164,7 @@ static void receive_inner(struct dco_receive *receive, struct dco_transport *tra
                           uint32_t size)
 {
     if (size == 0) {
-        drop(receive, DCO_DROP_RX_EMPTY, 1);
+        dco_receive_drop(receive, DCO_DROP_RX_EMPTY, 1);
         return;
     }
     if (!is_ip(packet, size)) {
@@ -281,43 +173,18 @@ static void receive_inner(struct dco_receive *receive, struct dco_transport *tra
             return;
         }
         dco_counter_add(&peer->rx_unsupported_protocol, 1);
-        punt(receive, transport, train, peer->id, packet, size);
+        dco_receive_punt(receive, transport, train, peer->id, packet, size);
         return;
     }
     if (!source_allowed(receive, peer, packet)) {
         dco_counter_add(&peer->rx_source_errors, 1);
-        drop(receive, DCO_DROP_RX_SOURCE, 1);
+        dco_receive_drop(receive, DCO_DROP_RX_SOURCE, 1);
         return;
     }
-    if (!dco_gro_add(&receive->gro, packet, size, peer)) {
-        write_items(receive);
-        dco_gro_add(&receive->gro, packet, size, peer);
-    }
+    dco_deliver_add(receive, peer, packet, size);
 }
 
 /* --- data packet --- */
-
-static struct dco_peer *find_peer(struct dco_receive *receive, struct dco_transport *transport,
-                                  const struct dco_udp_train *train, uint32_t id)
-{
-    struct dco_engine *engine = receive->engine;
-    struct dco_peer *only;
-
-    if (engine->config.mode == DCO_MODE_MULTIPEER) {
-        if (id == DCO_PEER_ID_UNDEFINED)
-            return dco_peer_table_by_address(&engine->peers, dco_transport_slot(transport->id),
-                                             &train->remote);
-        return dco_peer_table_by_id(&engine->peers, id);
-    }
-    only = atomic_load_explicit(&engine->only, memory_order_acquire);
-    if (only && only->id != id) {
-        struct dco_endpoint endpoint;
-        dco_peer_endpoint_read(only, &endpoint);
-        if (id != DCO_PEER_ID_UNDEFINED || !dco_address_equal(&endpoint.remote, &train->remote))
-            return NULL;
-    }
-    return only;
-}
 
 static void count_open(struct dco_receive *receive, struct dco_peer *peer, struct dco_key *key,
                        uint32_t size)
@@ -329,9 +196,44 @@ static void count_open(struct dco_receive *receive, struct dco_peer *peer, struc
         dco_engine_key_event(receive->engine, peer, key, DCO_EVENT_KEY_SOON);
 }
 
+/* What was in a data packet. */
+struct opened {
+    uint8_t *inner;
+    uint32_t size;
+    bool newest; /* the highest packet id yet */
+};
+
+/* The same steps in the epoch format, where each epoch has its own key and window. */
+static enum dco_drop open_epoch_packet(struct dco_receive *receive, struct dco_peer *peer,
+                                       struct dco_key *key, uint8_t *packet, uint32_t size,
+                                       struct opened *opened)
+{
+    struct dco_epochs_opened epoch = {0};
+    enum dco_drop drop =
+        dco_epochs_open(key->epochs, packet, size, receive->now_ns / 1000000000u, &epoch);
+
+    if (epoch.moved)
+        dco_worker_kick(receive->worker);
+    if (epoch.soon)
+        dco_engine_key_event(receive->engine, peer, key, DCO_EVENT_KEY_SOON);
+    switch (drop) {
+    case DCO_DROP_NONE:
+        opened->inner = packet + DCO_WIRE_EPOCH_AAD;
+        opened->size = size - DCO_WIRE_EPOCH_OVERHEAD;
+        opened->newest = epoch.newest;
+        break;
+    case DCO_DROP_RX_DECRYPT: dco_counter_add(&peer->rx_decrypt_errors, 1); break;
+    case DCO_DROP_RX_EPOCH_AHEAD: dco_counter_add(&peer->rx_unknown_key_id, 1); break;
+    case DCO_DROP_RX_EPOCH_PAST:
+    case DCO_DROP_RX_REPLAY: dco_counter_add(&peer->rx_replay_errors, 1); break;
+    default: break;
+    }
+    return drop;
+}
+
 /* Decrypts in place and checks the packet id; what fails changes nothing but a counter. */
 static enum dco_drop open_packet(struct dco_receive *receive, struct dco_peer *peer,
-                                 uint8_t *packet, uint32_t size, bool *newest)
+                                 uint8_t *packet, uint32_t size, struct opened *opened)
 {
     struct dco_key *key = dco_keyslots_find(&peer->keys, dco_wire_key_id(packet));
     uint32_t packet_id;
@@ -340,6 +242,8 @@ static enum dco_drop open_packet(struct dco_receive *receive, struct dco_peer *p
         dco_counter_add(&peer->rx_unknown_key_id, 1);
         return DCO_DROP_RX_UNKNOWN_KEY;
     }
+    if (key->epochs)
+        return open_epoch_packet(receive, peer, key, packet, size, opened);
     if (size < DCO_WIRE_OVERHEAD)
         return DCO_DROP_RX_RUNT;
     if (key->forgeries >= key->forgery_limit)
@@ -355,41 +259,37 @@ static enum dco_drop open_packet(struct dco_receive *receive, struct dco_peer *p
         dco_counter_add(&peer->rx_replay_errors, 1);
         return DCO_DROP_RX_REPLAY;
     }
-    *newest = key->window.newest == packet_id;
+    opened->inner = packet + DCO_WIRE_OVERHEAD;
+    opened->size = size - DCO_WIRE_OVERHEAD;
+    opened->newest = key->window.newest == packet_id;
     return DCO_DROP_NONE;
 }
-
-/* What goes with a datagram from one worker to another. */
-struct handed {
-    uint64_t transport;
-    struct dco_address remote, local;
-};
 
 /* Steering missed, or there is none: the peer's home opens it, and nobody else. */
 static void hand_over(struct dco_receive *receive, const struct dco_transport *transport,
                       const struct dco_udp_train *train, unsigned home, const uint8_t *packet,
                       uint32_t size)
 {
-    struct handed head = {transport->id, train->remote, train->local};
+    struct dco_received head = {transport->id, train->remote, train->local};
 
     if (!dco_handoff_put(&receive->engine->worker[home].to_open, receive->worker->index, &head,
                          sizeof head, packet, size)) {
-        drop(receive, DCO_DROP_RX_HANDOFF_FULL, 1);
+        dco_receive_drop(receive, DCO_DROP_RX_HANDOFF_FULL, 1);
         return;
     }
     receive->handed |= 1u << home;
     dco_counter_add(&receive->stats.handed_to_open, 1);
 }
 
-static void receive_from(struct dco_receive *receive, struct dco_transport *transport,
-                         const struct dco_udp_train *train, struct dco_peer *peer, uint8_t *packet,
-                         uint32_t size)
+void dco_receive_data(struct dco_receive *receive, struct dco_transport *transport,
+                      const struct dco_udp_train *train, struct dco_peer *peer, uint8_t *packet,
+                      uint32_t size)
 {
+    struct opened opened = {0};
     enum dco_drop reason;
-    bool newest = false;
 
     if (!peer) {
-        drop(receive, DCO_DROP_RX_UNKNOWN_PEER, 1);
+        dco_receive_drop(receive, DCO_DROP_RX_UNKNOWN_PEER, 1);
         return;
     }
     if (peer->home != receive->worker->index) {
@@ -398,243 +298,33 @@ static void receive_from(struct dco_receive *receive, struct dco_transport *tran
     }
     dco_counter_add(&peer->link_rx_packets, 1);
     dco_counter_add(&peer->link_rx_bytes, size);
-    reason = open_packet(receive, peer, packet, size, &newest);
+    reason = open_packet(receive, peer, packet, size, &opened);
     if (reason) {
-        drop(receive, reason, 1);
+        dco_receive_drop(receive, reason, 1);
         return;
     }
     dco_counter_set(&peer->last_received_ns, receive->now_ns);
-    if (newest)
+    if (opened.newest)
         check_endpoint(receive, transport, train, peer);
-    receive_inner(receive, transport, train, peer, packet + DCO_WIRE_OVERHEAD,
-                  size - DCO_WIRE_OVERHEAD);
+    receive_inner(receive, transport, train, peer, opened.inner, opened.size);
 }
 
-static void receive_data(struct dco_receive *receive, struct dco_transport *transport,
-                         const struct dco_udp_train *train, uint8_t *packet, uint32_t size)
-{
-    struct dco_peer *peer = find_peer(receive, transport, train, dco_wire_peer_id(packet));
+/* --- batches --- */
 
-    receive_from(receive, transport, train, peer, packet, size);
-}
-
-static void receive_datagram(struct dco_receive *receive, struct dco_transport *transport,
-                             const struct dco_udp_train *train, uint8_t *packet, uint32_t size)
-{
-    if (size < DCO_WIRE_HEADER) {
-        drop(receive, DCO_DROP_RX_RUNT, 1);
-        return;
-    }
-    switch (dco_wire_opcode(packet)) {
-    case DCO_WIRE_DATA_V2: receive_data(receive, transport, train, packet, size); break;
-    case DCO_WIRE_DATA_V1: drop(receive, DCO_DROP_RX_DATA_V1, 1); break;
-    default: punt(receive, transport, train, -1, packet, size);
-    }
-}
-
-/* Peer, key and opcode are read per datagram: a train may mix them. Returns how many there were. */
-static uint32_t receive_train(struct dco_receive *receive, struct dco_transport *transport,
-                              const struct dco_udp_train *train)
-{
-    uint32_t packets = 0, offset = 0;
-
-    if (train->truncated) {
-        drop(receive, DCO_DROP_RX_TRUNCATED, 1);
-        return 1;
-    }
-    do {
-        uint32_t left = train->size - offset;
-        uint32_t size = left < train->segment ? left : train->segment;
-        receive_datagram(receive, transport, train, train->data + offset, size);
-        offset += size;
-        packets++;
-    } while (offset < train->size);
-    return packets;
-}
-
-static void begin_batch(struct dco_receive *receive)
+void dco_receive_begin(struct dco_receive *receive)
 {
     receive->now_ns = dco_now_ns();
     receive->impatient = false;
     receive->source_family = 0;
-    reset_items(receive);
+    dco_deliver_reset(receive);
 }
 
-static void end_batch(struct dco_receive *receive)
+void dco_receive_end(struct dco_receive *receive)
 {
-    write_items(receive);
+    dco_deliver_flush(receive);
     for (; receive->handed; receive->handed &= receive->handed - 1)
         dco_handoff_announce(&receive->engine->worker[__builtin_ctz(receive->handed)].to_open);
     if (receive->signal)
         dco_bell_ring(&receive->engine->control_bell);
     receive->signal = false;
-}
-
-bool dco_receive_batch(struct dco_receive *receive, struct dco_transport *transport)
-{
-    struct dco_udp *udp = dco_transport_udp(transport, receive->worker->index);
-    unsigned width = receive->inbox.width;
-    int trains = dco_udp_receive(udp, &receive->inbox);
-    uint32_t packets = 0;
-
-    if (trains <= 0) {
-        if (trains < 0 && trains != -EAGAIN && trains != -EINTR)
-            dco_transport_drain_errors(receive->engine, transport, udp);
-        return false;
-    }
-    begin_batch(receive);
-    for (int i = 0; i < trains; i++)
-        packets += receive_train(receive, transport, &receive->inbox.train[i]);
-    end_batch(receive);
-    dco_counter_add(&receive->stats.udp_receives, 1);
-    dco_counter_add(&receive->stats.udp_receive_messages, (unsigned)trains);
-    dco_counter_add(&receive->stats.udp_receive_packets, packets);
-    dco_stats_batch(receive->stats.rx_batches, packets);
-    return (unsigned)trains == width;
-}
-
-/* The datagrams lie in the inbox, which is free between batches, until they are written. */
-bool dco_receive_handed(struct dco_receive *receive)
-{
-    struct dco_handoff *handoff = &receive->worker->to_open;
-    uint32_t used = 0;
-    size_t record;
-
-    begin_batch(receive);
-    while (used < DCO_HANDOFF_BATCH && (record = dco_handoff_peek(handoff))) {
-        uint8_t *packet = receive->inbox.buffer + used;
-        uint32_t size = (uint32_t)(record - sizeof(struct handed));
-        struct dco_udp_train train = {.data = packet, .size = size, .segment = size};
-        struct dco_transport *transport;
-        struct handed head;
-
-        dco_handoff_take(handoff, &head, sizeof head, packet);
-        used += (size + 63) & ~63u;
-        train.remote = head.remote;
-        train.local = head.local;
-        transport = dco_transport_find(&receive->engine->transports, head.transport);
-        if (transport)
-            receive_data(receive, transport, &train, packet, size);
-        else
-            drop(receive, DCO_DROP_RX_UNKNOWN_PEER, 1);
-    }
-    end_batch(receive);
-    return used >= DCO_HANDOFF_BATCH;
-}
-
-/* --- TCP --- */
-
-/* As much as is still in the cache when it is written to the TUN. */
-#define STREAM_BATCH (256u * 1024u)
-
-/* The socket names the peer; what the packet says of it does not count. */
-static bool receive_frame(struct dco_receive *receive, struct dco_transport *transport,
-                          uint8_t *packet, uint32_t size)
-{
-    struct dco_stream *stream = transport->stream;
-    struct dco_udp_train train = {.remote = stream->tcp.remote, .local = stream->tcp.local};
-
-    atomic_store_explicit(&stream->heard, true, memory_order_release);
-    if (size < DCO_WIRE_HEADER) {
-        drop(receive, DCO_DROP_RX_RUNT, 1);
-        return false;
-    }
-    switch (dco_wire_opcode(packet)) {
-    case DCO_WIRE_DATA_V2:
-        receive_from(receive, transport, &train,
-                     atomic_load_explicit(&stream->peer, memory_order_acquire), packet, size);
-        return true;
-    case DCO_WIRE_DATA_V1: drop(receive, DCO_DROP_RX_DATA_V1, 1); return false;
-    default: punt(receive, transport, &train, -1, packet, size); return true;
-    }
-}
-
-/* A data packet for a peer that is not there yet, or has no key yet. */
-static bool too_early(const struct dco_stream *stream, const uint8_t *packet)
-{
-    return dco_wire_opcode(packet) == DCO_WIRE_DATA_V2 && !atomic_load(&stream->ready);
-}
-
-/* Stops reading, unless the key has come just now. In this order: dco_stream_ready sets `ready` and
- * then looks at `held`. */
-static void hold(struct dco_receive *receive, struct dco_transport *transport)
-{
-    struct dco_stream *stream = transport->stream;
-
-    atomic_store(&stream->held, true);
-    dco_worker_hold(receive->worker, stream->tcp.fd, transport->id, true);
-    if (atomic_load(&stream->ready))
-        dco_worker_hold(receive->worker, stream->tcp.fd, transport->id, false);
-}
-
-/* Takes the frames in the inbox's first `size` bytes and keeps the rest. 0, or why the connection
- * must end. */
-static int receive_frames(struct dco_receive *receive, struct dco_transport *transport, size_t size)
-{
-    struct dco_stream *stream = transport->stream;
-    uint8_t *bytes = receive->inbox.buffer, *frame;
-    uint32_t frame_size, frames = 0;
-    size_t offset = 0, begin = 0;
-    int more, error = 0;
-
-    begin_batch(receive);
-    while ((more = dco_tcpframe_next(bytes, size, &offset, dco_tcp_frame_max(&stream->tcp), &frame,
-                                     &frame_size))
-           > 0) {
-        if (too_early(stream, frame)) {
-            hold(receive, transport);
-            break;
-        }
-        begin = offset;
-        frames++;
-        if (!receive_frame(receive, transport, frame, frame_size)) {
-            error = -EPROTO;
-            break;
-        }
-    }
-    end_batch(receive);
-    if (more < 0) {
-        drop(receive, DCO_DROP_RX_STREAM, 1);
-        error = more;
-    }
-    dco_counter_add(&receive->stats.tcp_receive_packets, frames);
-    dco_stats_batch(receive->stats.rx_batches, frames);
-    return error ? error : dco_tcp_keep(&stream->tcp, bytes + begin, size - begin);
-}
-
-static bool receive_bytes(struct dco_receive *receive, struct dco_transport *transport, size_t size)
-{
-    int error = receive_frames(receive, transport, size);
-
-    if (error)
-        dco_stream_ended(receive->worker, transport, -error, DCO_DELETED_TRANSPORT_ERROR);
-    return !error && !atomic_load(&transport->stream->held);
-}
-
-bool dco_receive_stream(struct dco_receive *receive, struct dco_transport *transport)
-{
-    struct dco_stream *stream = transport->stream;
-    /* Before there is a peer: no more than can be kept when a data packet comes. */
-    size_t room =
-        atomic_load(&stream->ready) ? STREAM_BATCH : DCO_TCP_PENDING_FRAME + DCO_TCPFRAME_PREFIX;
-    ssize_t size = dco_tcp_receive(&stream->tcp, receive->inbox.buffer, room);
-
-    if (size > 0) {
-        dco_counter_add(&receive->stats.tcp_receives, 1);
-        return receive_bytes(receive, transport, (size_t)size) && (size_t)size == room;
-    }
-    if (size != -EAGAIN)
-        dco_stream_ended(receive->worker, transport, size ? (int)-size : EPIPE,
-                         DCO_DELETED_TRANSPORT_DISCONNECT);
-    return false;
-}
-
-void dco_receive_release(struct dco_receive *receive, struct dco_transport *transport)
-{
-    struct dco_stream *stream = transport->stream;
-
-    if (!atomic_exchange(&stream->held, false))
-        return;
-    dco_worker_resume(receive->worker, stream->tcp.fd, transport->id);
-    receive_bytes(receive, transport, dco_tcp_resume(&stream->tcp, receive->inbox.buffer));
 }

@@ -35,4 +35,31 @@ void dco_receive_release(struct dco_receive *receive, struct dco_transport *tran
 /* One batch of what other workers have received for peers of this one. True: there may be more. */
 bool dco_receive_handed(struct dco_receive *receive);
 
+/* --- for the files of the receive path --- */
+
+/* What goes with a datagram from one worker to another. */
+struct dco_received {
+    uint64_t transport;
+    struct dco_address remote, local;
+};
+
+static inline void dco_receive_drop(struct dco_receive *receive, enum dco_drop reason, uint64_t n)
+{
+    dco_stats_drop(&receive->stats, reason, n);
+}
+
+/* Around what one system call brought: in between, packets stay where they are. */
+void dco_receive_begin(struct dco_receive *receive);
+void dco_receive_end(struct dco_receive *receive);
+
+/* A data packet of a peer (NULL: there is none), from header to TUN; or to the peer's home. */
+void dco_receive_data(struct dco_receive *receive, struct dco_transport *transport,
+                      const struct dco_udp_train *train, struct dco_peer *peer, uint8_t *packet,
+                      uint32_t size);
+
+/* A packet for the control port. `peer_id` < 0: not from inside a data packet. */
+void dco_receive_punt(struct dco_receive *receive, struct dco_transport *transport,
+                      const struct dco_udp_train *train, int64_t peer_id, const uint8_t *data,
+                      uint32_t size);
+
 #endif

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "engine/timer.h"
 
+#include "engine/outgoing.h"
+
 #define SECOND UINT64_C(1000000000)
 /* A ping may be this early: due a moment after a whole second it would otherwise wait for the next,
  * and an interval of one second would last two. */
@@ -79,6 +81,19 @@ static uint64_t check_float(struct dco_transmit *transmit, struct dco_peer *peer
     return UINT64_MAX;
 }
 
+/* Keys of epochs to come are derived here, off the path of packets. */
+static uint64_t check_epochs(struct dco_transmit *transmit, struct dco_peer *peer)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (int i = 0; i < 2; i++) {
+        struct dco_key *key = atomic_load_explicit(&peer->keys.slot[i], memory_order_acquire);
+        if (key && key->epochs && dco_epochs_refill(key->epochs))
+            next = transmit->now_ns + RETRY;
+    }
+    return next;
+}
+
 uint64_t dco_timer_run(struct dco_transmit *transmit)
 {
     uint64_t next = UINT64_MAX;
@@ -93,9 +108,10 @@ uint64_t dco_timer_run(struct dco_transmit *transmit)
         if (!expired) {
             next = min64(next, check_ping(transmit, peer));
             next = min64(next, check_float(transmit, peer));
+            next = min64(next, check_epochs(transmit, peer));
         }
     }
-    dco_transmit_flush(transmit);
+    dco_outgoing_flush(transmit);
     next = min64(next, dco_stream_expire(transmit->worker, transmit->now_ns));
     return next == UINT64_MAX ? 0 : next;
 }

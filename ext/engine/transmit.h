@@ -32,16 +32,12 @@ bool dco_transmit_batch(struct dco_transmit *transmit);
 /* One batch of what other workers have read for peers of this one. True: there may be more. */
 bool dco_transmit_handed(struct dco_transmit *transmit);
 
-/* A connection has room again: what waits goes on. */
-void dco_transmit_stream(struct dco_transmit *transmit, struct dco_transport *transport);
-
 /* From the API, under the engine's lock: the worker is to send a control packet. False: no room. */
 bool dco_transmit_order(struct dco_worker *worker, uint64_t transport, const void *packet,
                         size_t size);
 
-/* Seals one payload that is no packet from the TUN (a keepalive); flushed by the caller. */
+/* Seals one payload that is no packet from the TUN (a keepalive); to be flushed. */
 bool dco_transmit_seal(struct dco_transmit *transmit, struct dco_peer *peer, const uint8_t *data,
                        uint32_t size);
-void dco_transmit_flush(struct dco_transmit *transmit);
 
 #endif

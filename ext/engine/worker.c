@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "engine/outgoing.h"
 #include "engine/receive.h"
 #include "engine/timer.h"
 #include "engine/transmit.h"
@@ -235,7 +236,7 @@ static void writable(struct dco_worker *worker, uint64_t id)
     struct dco_transport *transport = dco_transport_find(&worker->engine->transports, id);
 
     if (transport && transport->stream)
-        dco_transmit_stream(worker->transmit, transport);
+        dco_outgoing_resume(worker->transmit, transport);
 }
 
 /* `sealing` held. */

@@ -16,9 +16,51 @@ static void set_limits(struct dco_key *key)
 
 static bool config_valid(const struct dco_key_config *config)
 {
-    return config->key_id <= DCO_KEY_ID_MAX && config->first_packet_id <= DCO_PKTID_MAX
+    uint64_t last = config->future_epochs ? DCO_EPOCH_COUNTER_MAX : DCO_PKTID_MAX;
+
+    return config->key_id <= DCO_KEY_ID_MAX && config->first_packet_id <= last
            && config->encrypt_key && config->decrypt_key
            && config->encrypt_key_size == config->decrypt_key_size;
+}
+
+static int init_classic(struct dco_key *key, const struct dco_key_config *config,
+                        OSSL_LIB_CTX *library)
+{
+    int error = dco_aead_init(&key->sealing, library, config->cipher, config->encrypt_key,
+                              config->encrypt_key_size, config->encrypt_nonce_tail, true);
+
+    if (!error)
+        error = dco_aead_init(&key->opening, library, config->cipher, config->decrypt_key,
+                              config->decrypt_key_size, config->decrypt_nonce_tail, false);
+    key->key_size = (uint8_t)config->encrypt_key_size;
+    key->overhead = DCO_WIRE_OVERHEAD;
+    key->id_soon = DCO_PKTID_SOON;
+    dco_pktid_counter_init(&key->counter, config->first_packet_id, DCO_PKTID_MAX);
+    dco_pktid_window_init(&key->window);
+    return error;
+}
+
+static int init_epochs(struct dco_key *key, const struct dco_key_config *config,
+                       OSSL_LIB_CTX *library)
+{
+    struct dco_epochs_config epochs = {
+        .cipher = config->cipher,
+        .key_size = config->epoch_key_size,
+        .send_secret = config->encrypt_key,
+        .receive_secret = config->decrypt_key,
+        .first = config->first_epoch ? config->first_epoch : 1,
+        .futures = config->future_epochs,
+        .usage_limit = key->usage_limit,
+        .forgery_limit = key->forgery_limit,
+    };
+
+    if (config->encrypt_key_size != DCO_EPOCH_SECRET)
+        return -EINVAL;
+    key->key_size = (uint8_t)config->epoch_key_size;
+    key->overhead = DCO_WIRE_EPOCH_OVERHEAD;
+    key->id_soon = DCO_EPOCH_COUNTER_MAX / 8 * 7;
+    dco_pktid_counter_init(&key->counter, config->first_packet_id, DCO_EPOCH_COUNTER_MAX);
+    return dco_epochs_new(&epochs, library, &key->epochs);
 }
 
 int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, struct dco_key **out)
@@ -34,16 +76,9 @@ int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, stru
     memset(key, 0, sizeof *key);
     key->key_id = config->key_id;
     key->cipher = config->cipher;
-    key->key_size = (uint8_t)config->encrypt_key_size;
     set_limits(key);
-    dco_pktid_counter_init(&key->counter, config->first_packet_id);
-    dco_pktid_window_init(&key->window);
-
-    error = dco_aead_init(&key->sealing, library, config->cipher, config->encrypt_key,
-                          config->encrypt_key_size, config->encrypt_nonce_tail, true);
-    if (!error)
-        error = dco_aead_init(&key->opening, library, config->cipher, config->decrypt_key,
-                              config->decrypt_key_size, config->decrypt_nonce_tail, false);
+    error = config->future_epochs ? init_epochs(key, config, library)
+                                  : init_classic(key, config, library);
     if (error) {
         dco_key_free(key);
         return error;
@@ -58,6 +93,7 @@ void dco_key_free(struct dco_key *key)
         return;
     dco_aead_clear(&key->sealing);
     dco_aead_clear(&key->opening);
+    dco_epochs_free(key->epochs);
     OPENSSL_cleanse(key, sizeof *key);
     free(key);
 }
@@ -65,6 +101,49 @@ void dco_key_free(struct dco_key *key)
 void dco_key_release(struct dco_rcu_node *node)
 {
     dco_key_free((struct dco_key *)((char *)node - offsetof(struct dco_key, rcu)));
+}
+
+/* Leaves an epoch whose limits are reached, or which the peer has left. */
+static unsigned turn_epoch(struct dco_key *key, uint64_t cost)
+{
+    bool spent = dco_counter_read(&key->usage) + cost > key->usage_limit
+                 || key->counter.next > key->counter.last;
+
+    if (!(spent ? dco_epochs_may_turn(key->epochs) : dco_epochs_behind(key->epochs))
+        || !dco_epochs_turn(key->epochs))
+        return 0;
+    dco_pktid_counter_init(&key->counter, 1, DCO_EPOCH_COUNTER_MAX);
+    dco_counter_set(&key->usage, 0);
+    return DCO_KEY_TURNED;
+}
+
+/* With epochs the limits of one are no reason, unless there is no way to the next. */
+static bool ends_soon(const struct dco_key *key, uint64_t usage, uint64_t packet_id)
+{
+    bool near = usage >= key->usage_soon || packet_id >= key->id_soon;
+
+    if (!key->epochs)
+        return near;
+    return key->epochs->sealing->key.epoch >= DCO_EPOCH_SOON
+           || (near && !dco_epochs_may_turn(key->epochs));
+}
+
+unsigned dco_key_take_id(struct dco_key *key, uint32_t size, uint64_t *packet_id)
+{
+    uint64_t cost = (size + 15) / 16 + 1, usage;
+    unsigned news = key->epochs ? turn_epoch(key, cost) : 0;
+
+    usage = dco_counter_read(&key->usage) + cost;
+    if (usage > key->usage_limit || !dco_pktid_next(&key->counter, packet_id)) {
+        news |= DCO_KEY_NO_ID;
+        /* Else the next epoch's key is on its way. */
+        if (!key->epochs || !dco_epochs_may_turn(key->epochs))
+            news |= DCO_KEY_SPENT;
+        return news;
+    }
+    dco_counter_set(&key->usage, usage);
+    dco_counter_add(&key->sealed, 1);
+    return ends_soon(key, usage, *packet_id) ? news | DCO_KEY_SOON : news;
 }
 
 struct dco_key *dco_keyslots_set(struct dco_keyslots *slots, enum dco_slot slot,

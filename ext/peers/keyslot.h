@@ -1,7 +1,8 @@
 /* Keys, and the two slots of a peer that hold them.
  *
  * A key is a pair of AEAD contexts with the packet ids that belong to them. The sealing half
- * belongs to the peer's home transmit thread, the opening half to its home receive thread. */
+ * belongs to the peer's home transmit thread, the opening half to its home receive thread. A key in
+ * the epoch format has epochs in place of the two contexts and of the window. */
 #ifndef DCO_PEERS_KEYSLOT_H
 #define DCO_PEERS_KEYSLOT_H
 
@@ -12,6 +13,7 @@
 #include "codec/aead.h"
 #include "codec/pktid.h"
 #include "dco.h"
+#include "peers/epochs.h"
 #include "sync/counter.h"
 #include "sync/rcu.h"
 
@@ -19,17 +21,20 @@ struct dco_key {
     struct dco_rcu_node rcu;
     uint8_t key_id;
     uint8_t key_size; /* bytes */
+    uint8_t overhead; /* bytes that sealing adds */
     enum dco_cipher cipher;
-    uint64_t usage_limit;   /* blocks plus packets that may be sealed; UINT64_MAX: no limit */
-    uint64_t usage_soon;    /* 7/8 of it */
-    uint64_t forgery_limit; /* failed packets after which the key opens no more */
+    struct dco_epochs *epochs; /* NULL: the classic format */
+    uint64_t usage_limit;      /* blocks plus packets that may be sealed; UINT64_MAX: no limit */
+    uint64_t usage_soon;       /* 7/8 of it */
+    uint64_t id_soon;          /* 7/8 of the packet ids */
+    uint64_t forgery_limit;    /* failed packets after which the key opens no more */
     atomic_bool soon_reported, exhausted_reported;
 
     /* transmit thread's */
     _Alignas(DCO_CACHE_LINE) struct dco_aead sealing;
-    struct dco_pktid_counter counter;
-    dco_counter sealed; /* packets */
-    dco_counter usage;  /* AES-GCM: blocks plus packets */
+    struct dco_pktid_counter counter; /* of the epoch that seals */
+    dco_counter sealed;               /* packets, of all epochs */
+    dco_counter usage;                /* AES-GCM: blocks plus packets, of the epoch that seals */
 
     /* receive thread's */
     _Alignas(DCO_CACHE_LINE) struct dco_aead opening;
@@ -43,6 +48,29 @@ int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, stru
 /* Cleanses and frees; `dco_key_release` is the same for dco_rcu_retire. */
 void dco_key_free(struct dco_key *key);
 void dco_key_release(struct dco_rcu_node *node);
+
+/* What taking a packet id has brought to light. */
+enum dco_key_news {
+    DCO_KEY_NO_ID = 1 << 0,  /* there is none: the packet cannot be sealed */
+    DCO_KEY_SOON = 1 << 1,   /* the key should have a successor */
+    DCO_KEY_SPENT = 1 << 2,  /* it will never seal again */
+    DCO_KEY_TURNED = 1 << 3, /* another epoch seals: a refill is wanted */
+};
+
+/* The id for one packet of `size` bytes, within the limits of the key. A key in the epoch format
+ * goes to its next epoch at the limits of the present one, and when the peer did. Returns a set of
+ * enum dco_key_news. */
+unsigned dco_key_take_id(struct dco_key *key, uint32_t size, uint64_t *packet_id);
+
+/* Writes the packet with the id just taken, key->overhead + `size` bytes. */
+static inline bool dco_key_seal(struct dco_key *key, uint32_t header, uint64_t packet_id,
+                                const uint8_t *plain, uint32_t size, uint8_t *packet)
+{
+    if (key->epochs)
+        return dco_epochkey_seal(&key->epochs->sealing->key, header, packet_id, plain, size,
+                                 packet);
+    return dco_aead_seal(&key->sealing, header, (uint32_t)packet_id, plain, size, packet);
+}
 
 /* The name of a slot is logical: swapping flips which of the two is primary. */
 struct dco_keyslots {

@@ -9,13 +9,13 @@
 #define REPLAY_MODEL_MAX 16384
 
 struct replay_model {
-    uint32_t newest, floor;
+    uint64_t newest, floor;
     uint64_t last_s; /* of the last accepted packet */
     unsigned count;
-    uint32_t accepted[REPLAY_MODEL_MAX];
+    uint64_t accepted[REPLAY_MODEL_MAX];
 };
 
-static inline bool replay_model_accept(struct replay_model *model, uint32_t id, uint64_t now_s)
+static inline bool replay_model_accept(struct replay_model *model, uint64_t id, uint64_t now_s)
 {
     if (model->count > 0 && now_s >= model->last_s + DCO_REPLAY_SILENCE_S)
         model->floor = model->newest;

@@ -9,7 +9,7 @@ static void start(void)
     model = (struct replay_model){0};
 }
 
-static bool accept(uint32_t id, uint64_t now_s)
+static bool accept(uint64_t id, uint64_t now_s)
 {
     bool fresh = dco_pktid_accept(&window, id, now_s);
     CHECK(fresh == replay_model_accept(&model, id, now_s));
@@ -18,16 +18,19 @@ static bool accept(uint32_t id, uint64_t now_s)
 
 static void counter_stops_for_ever(void)
 {
+    static const uint64_t last[] = {DCO_PKTID_MAX, DCO_EPOCH_COUNTER_MAX};
     struct dco_pktid_counter counter;
-    uint32_t id;
-    dco_pktid_counter_init(&counter, 0);
-    CHECK(dco_pktid_next(&counter, &id) && id == 1);
-    CHECK(dco_pktid_next(&counter, &id) && id == 2);
-    dco_pktid_counter_init(&counter, DCO_PKTID_MAX - 1);
-    CHECK(dco_pktid_next(&counter, &id) && id == UINT32_MAX - 1);
-    CHECK(dco_pktid_next(&counter, &id) && id == UINT32_MAX);
-    for (int i = 0; i < 5; i++)
-        CHECK(!dco_pktid_next(&counter, &id));
+    uint64_t id;
+    for (size_t i = 0; i < sizeof last / sizeof last[0]; i++) {
+        dco_pktid_counter_init(&counter, 0, last[i]);
+        CHECK(dco_pktid_next(&counter, &id) && id == 1);
+        CHECK(dco_pktid_next(&counter, &id) && id == 2);
+        dco_pktid_counter_init(&counter, last[i] - 1, last[i]);
+        CHECK(dco_pktid_next(&counter, &id) && id == last[i] - 1);
+        CHECK(dco_pktid_next(&counter, &id) && id == last[i]);
+        for (int k = 0; k < 5; k++)
+            CHECK(!dco_pktid_next(&counter, &id));
+    }
 }
 
 static void in_order_and_repeated(void)
@@ -68,12 +71,30 @@ static void jumps(void)
 
 static void end_of_the_numbers(void)
 {
+    static const uint64_t last[] = {DCO_PKTID_MAX, DCO_EPOCH_COUNTER_MAX};
+    for (size_t i = 0; i < sizeof last / sizeof last[0]; i++) {
+        start();
+        CHECK(accept(last[i], 1));
+        CHECK(accept(last[i] - 2047, 1));
+        CHECK(!accept(last[i] - 2048, 1));
+        CHECK(!accept(last[i], 1));
+        CHECK(!accept(1, 1));
+    }
+}
+
+/* Ids of the epoch format go on where those of the classic one end. */
+static void beyond_four_bytes(void)
+{
     start();
-    CHECK(accept(UINT32_MAX, 1));
-    CHECK(accept(UINT32_MAX - 2047, 1));
-    CHECK(!accept(UINT32_MAX - 2048, 1));
-    CHECK(!accept(UINT32_MAX, 1));
+    for (uint64_t id = DCO_PKTID_MAX - 100; id <= DCO_PKTID_MAX + 100; id++)
+        CHECK(accept(id, 1));
     CHECK(!accept(1, 1));
+    CHECK(!accept(DCO_PKTID_MAX + 1, 1));
+    CHECK(accept(DCO_PKTID_MAX + 2147, 1));
+    CHECK(!accept(DCO_PKTID_MAX + 100, 1));
+    CHECK(accept(DCO_PKTID_MAX + 101, 1));
+    CHECK(accept(UINT64_C(1) << 40, 1));
+    CHECK(!accept(DCO_PKTID_MAX + 2146, 1));
 }
 
 static void silence_raises_the_floor(void)
@@ -97,6 +118,7 @@ int main(void)
     RUN(reordered);
     RUN(jumps);
     RUN(end_of_the_numbers);
+    RUN(beyond_four_bytes);
     RUN(silence_raises_the_floor);
     return 0;
 }

@@ -1,6 +1,6 @@
 /* Two engines over loopback UDP and packet sockets, no TUN and no privileges: traffic both ways
- * while another thread rolls keys, adds and deletes peers and routes, moves endpoints, reads
- * statistics and events; then closed under load. Built with ThreadSanitizer; a check in itself. */
+ * while another thread rolls keys of both formats, whose epochs turn meanwhile, adds and deletes
+ * peers and routes, moves endpoints, reads statistics and events; then closed under load. Built with ThreadSanitizer; a check in itself. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -72,6 +72,11 @@ static void install(struct side *side, enum dco_slot slot, uint8_t key_id, bool 
 
     memset(a, 1 + key_id, sizeof a);
     memset(b, 101 + key_id, sizeof b);
+    if (key_id % 2) { /* the epoch format; the first epoch ends with the third packet */
+        key.future_epochs = 4;
+        key.epoch_key_size = 32;
+        key.first_packet_id = DCO_EPOCH_COUNTER_MAX - 2;
+    }
     CHECK(!dco_key_install(side->engine, side->peer, slot, &key));
 }
 

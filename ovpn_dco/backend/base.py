@@ -13,6 +13,7 @@ from ..model import (
     ControlPacket,
     DataKey,
     DeviceStats,
+    EpochKey,
     Event,
     Feature,
     KeyInfo,
@@ -118,7 +119,8 @@ class Backend(Protocol):
 
     # Keys
 
-    def install_key(self, peer: PeerRef, slot: KeySlot, key: DataKey) -> None: ...
+    def install_key(self, peer: PeerRef, slot: KeySlot, key: DataKey | EpochKey) -> None:
+        """A back end without Feature.EPOCH_KEYS answers an EpochKey with UnsupportedError."""
 
     def swap_keys(self, peer: PeerRef) -> None: ...
 

@@ -25,6 +25,7 @@ from ..model import (
     DeleteReason,
     DeviceStats,
     DropReason,
+    EpochKey,
     Event,
     Feature,
     InterfaceGone,
@@ -54,6 +55,7 @@ FEATURES = frozenset(
     {
         Feature.UDP,
         Feature.TCP,
+        Feature.EPOCH_KEYS,
         Feature.IROUTES,
         Feature.SOURCE_CHECK_OFF,
         Feature.PEER_MESSAGES,
@@ -417,8 +419,22 @@ class UserspaceBackend:
 
     # Keys
 
-    def install_key(self, peer: PeerRef, slot: KeySlot, key: DataKey) -> None:
+    def install_key(self, peer: PeerRef, slot: KeySlot, key: DataKey | EpochKey) -> None:
         with _Answers("install_key"):
+            if isinstance(key, EpochKey):
+                self._engine.install_epoch_key(
+                    *peer,
+                    int(slot),
+                    key_id=key.key_id,
+                    cipher=key.cipher.number,
+                    key_size=key.cipher.key_size,
+                    encrypt_secret=_bytes_of(key.encrypt_secret),
+                    decrypt_secret=_bytes_of(key.decrypt_secret),
+                    future_epochs=key.future_epochs,
+                    first_epoch=key.first_epoch,
+                    first_packet_id=key.first_packet_id,
+                )
+                return
             self._engine.install_key(
                 *peer,
                 int(slot),
@@ -441,9 +457,15 @@ class UserspaceBackend:
 
     def key_info(self, peer: PeerRef, slot: KeySlot) -> KeyInfo:
         with _Answers("query_key"):
-            key_id, cipher, size, sealed, usage = self._engine.query_key(*peer, int(slot))
+            raw = self._engine.query_key(*peer, int(slot))
+        key_id, cipher, size, sealed, usage, send_epoch, receive_epoch = raw
         return KeyInfo(
-            key_id=key_id, cipher=Cipher.find(cipher, size), packets_sealed=sealed, usage=usage
+            key_id=key_id,
+            cipher=Cipher.find(cipher, size),
+            packets_sealed=sealed,
+            usage=usage,
+            send_epoch=send_epoch or None,
+            receive_epoch=receive_epoch or None,
         )
 
     # Routes

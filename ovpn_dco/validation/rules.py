@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..errors import DcoError, error_for
-from ..model import Cipher, DataKey, KeyDirection, KeySlot, Mode
+from ..model import Cipher, DataKey, EpochKey, KeyDirection, KeySlot, Mode
 
 PEER_ID_MAX = 0xFFFFFF
 WORKERS_MAX = 16
@@ -24,6 +24,10 @@ NONCE_TAIL_SIZE = 8
 MTU_MIN, MTU_MAX = 68, 65451
 U32_MAX = 0xFFFFFFFF
 PACKET_ID_MAX = 0xFFFFFFFF
+EPOCH_SECRET_SIZE = 32
+EPOCH_MAX = 0xFFFF
+EPOCH_PACKET_ID_MAX = (1 << 48) - 1
+FUTURE_EPOCHS_MAX = 16  # DCO_EPOCH_FUTURES_MAX: each costs a cipher context
 
 A = TypeVar("A")
 
@@ -362,8 +366,16 @@ def _size_rule(name: str) -> Rule[KeyAttributes]:
     )
 
 
-KEY_NEW: tuple[Rule[KeyAttributes], ...] = (
-    Rule(lambda k: not isinstance(k.key, DataKey), errno.EINVAL, "key", "must be a DataKey"),
+def _not_within(name: str, low: int, high: int) -> Callable[[Any], bool]:
+    def condition(subject: Any) -> bool:
+        value = getattr(subject.key, name)
+        return not isinstance(value, int) or not low <= value <= high
+
+    return condition
+
+
+# What keys of both formats have in common.
+_KEY_SLOT: tuple[Rule[Any], ...] = (
     Rule(lambda k: k.slot is None, errno.EINVAL, "slot", "is missing"),
     Rule(
         lambda k: k.slot not in (KeySlot.PRIMARY, KeySlot.SECONDARY),
@@ -371,37 +383,80 @@ KEY_NEW: tuple[Rule[KeyAttributes], ...] = (
         "slot",
         "must be PRIMARY or SECONDARY",
     ),
-    Rule(
-        lambda k: not isinstance(k.key.key_id, int) or not 0 <= k.key.key_id <= KEY_ID_MAX,
-        errno.ERANGE,
-        "key_id",
-        "must be 0 to 7",
-    ),
+    Rule(_not_within("key_id", 0, KEY_ID_MAX), errno.ERANGE, "key_id", "must be 0 to 7"),
     Rule(
         lambda k: not isinstance(k.key.cipher, Cipher),
         errno.EINVAL,
         "cipher",
         "must be a Cipher",
     ),
+)
+_KEY_CIPHER: Rule[Any] = Rule(
+    lambda k: k.key.cipher is Cipher.NONE,
+    errno.EINVAL,
+    "cipher",
+    "none would send everything in the clear",
+)
+
+KEY_NEW: tuple[Rule[KeyAttributes], ...] = (
+    Rule(
+        lambda k: not isinstance(k.key, DataKey),
+        errno.EINVAL,
+        "key",
+        "must be a DataKey or an EpochKey",
+    ),
+    *_KEY_SLOT,
     *_direction_rules("encrypt"),
     *_direction_rules("decrypt"),
     Rule(
-        lambda k: (
-            not isinstance(k.key.first_packet_id, int)
-            or not 1 <= k.key.first_packet_id <= PACKET_ID_MAX
-        ),
+        _not_within("first_packet_id", 1, PACKET_ID_MAX),
         errno.ERANGE,
         "first_packet_id",
         "must be 1 to 4294967295",
     ),
-    Rule(
-        lambda k: k.key.cipher is Cipher.NONE,
-        errno.EINVAL,
-        "cipher",
-        "none would send everything in the clear",
-    ),
+    _KEY_CIPHER,
     _size_rule("encrypt"),
     _size_rule("decrypt"),
+)
+
+
+@dataclass(frozen=True)
+class EpochKeyAttributes:
+    """KEY_NEW with a key in the epoch format, which the netlink interface does not have."""
+
+    slot: int | None
+    key: EpochKey
+
+
+def _secret_rule(name: str) -> Rule[EpochKeyAttributes]:
+    return Rule(
+        lambda k: _size(getattr(k.key, name)) != EPOCH_SECRET_SIZE,
+        errno.EINVAL,
+        name,
+        "must be 32 bytes: bytes, bytearray or memoryview",
+    )
+
+
+EPOCH_KEY_NEW: tuple[Rule[EpochKeyAttributes], ...] = (
+    *_KEY_SLOT,
+    _secret_rule("encrypt_secret"),
+    _secret_rule("decrypt_secret"),
+    Rule(
+        _not_within("future_epochs", 1, FUTURE_EPOCHS_MAX),
+        errno.ERANGE,
+        "future_epochs",
+        "must be 1 to 16",
+    ),
+    Rule(
+        _not_within("first_epoch", 1, EPOCH_MAX), errno.ERANGE, "first_epoch", "must be 1 to 65535"
+    ),
+    Rule(
+        _not_within("first_packet_id", 1, EPOCH_PACKET_ID_MAX),
+        errno.ERANGE,
+        "first_packet_id",
+        "must be 1 to 281474976710655",
+    ),
+    _KEY_CIPHER,
 )
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-RECEIVE, TRANSMIT = "ext/engine/receive.c", "ext/engine/transmit.c"
+RECEIVE, RECEIVE_UDP = "ext/engine/receive.c", "ext/engine/receive_udp.c"
+TRANSMIT = "ext/engine/transmit.c"
+KEYSLOT, EPOCHS = "ext/peers/keyslot.c", "ext/peers/epochs.c"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ def frames(name: str) -> str:
     return f"tests/property/test_tcp_frames.py::{name}"
 
 
+def epochs(name: str) -> str:
+    return f"tests/security/test_epochs.py::{name}"
+
+
 MUTATIONS = [
     # Authentication
     Mutation(
@@ -63,7 +69,7 @@ static void nonce_make(""",
     Mutation(
         "header-shorter-than-read",
         checks("test_truncated_at_every_length"),
-        RECEIVE,
+        RECEIVE_UDP,
         "if (size < DCO_WIRE_HEADER) {",
         "if (size < 1) {",
     ),
@@ -97,7 +103,7 @@ static void nonce_make(""",
     Mutation(
         "undefined-id-not-looked-up-by-address",
         checks("test_undefined_id_means_the_address"),
-        RECEIVE,
+        RECEIVE_UDP,
         """        if (id == DCO_PEER_ID_UNDEFINED)
             return dco_peer_table_by_address""",
         """        if (id == DCO_PEER_ID_UNDEFINED && !train)
@@ -106,15 +112,15 @@ static void nonce_make(""",
     Mutation(
         "p2p-takes-any-id",
         checks("test_p2p_takes_its_peers_id_only"),
-        RECEIVE,
+        RECEIVE_UDP,
         "if (only && only->id != id) {",
         "if (only && only->id != id && !train) {",
     ),
     Mutation(
         "data-v1-handed-up",
         checks("test_data_v1_names_no_peer"),
-        RECEIVE,
-        "    case DCO_WIRE_DATA_V1: drop(receive, DCO_DROP_RX_DATA_V1, 1); break;\n",
+        RECEIVE_UDP,
+        "    case DCO_WIRE_DATA_V1: dco_receive_drop(receive, DCO_DROP_RX_DATA_V1, 1); break;\n",
         "",
     ),
     # Replay
@@ -192,7 +198,7 @@ static void nonce_make(""",
         "ids-start-over",
         "tests/security/test_packet_ids.py::test_nothing_is_sent_after_the_last_id",
         "ext/codec/pktid.h",
-        """    if (__builtin_expect(counter->next > DCO_PKTID_MAX, 0))
+        """    if (__builtin_expect(counter->next > counter->last, 0))
         return false;
 """,
         "",
@@ -200,16 +206,16 @@ static void nonce_make(""",
     Mutation(
         "exhaustion-not-obeyed",
         "tests/security/test_packet_ids.py::test_nothing_is_sent_after_the_last_id",
-        TRANSMIT,
-        "        return DCO_DROP_TX_KEY_EXHAUSTED;\n",
+        KEYSLOT,
+        "        news |= DCO_KEY_NO_ID;\n",
         "        *packet_id = 1;\n",
     ),
     Mutation(
         "no-warning-before-the-end",
         "tests/security/test_packet_ids.py::test_soon_is_told_once",
-        TRANSMIT,
-        "if (usage >= key->usage_soon || *packet_id >= DCO_PKTID_SOON)",
-        "if (usage >= key->usage_soon)",
+        KEYSLOT,
+        "bool near = usage >= key->usage_soon || packet_id >= key->id_soon;",
+        "bool near = usage >= key->usage_soon && packet_id;",
     ),
     Mutation(
         "warning-again-and-again",
@@ -218,12 +224,169 @@ static void nonce_make(""",
         "&& !atomic_exchange(reported, true))",
         "&& reported)",
     ),
+    # Epochs
+    Mutation(
+        "future-without-end",
+        epochs("test_jump_to_the_border_of_the_future"),
+        EPOCHS,
+        """        if (number - current > epochs->futures)
+            return DCO_DROP_RX_EPOCH_AHEAD;
+""",
+        "",
+        ((EPOCHS, "if (!*epoch || (*epoch)->key.epoch != number)", "if (!*epoch)"),),
+    ),
+    Mutation(
+        "future-ends-one-too-early",
+        epochs("test_jump_to_the_border_of_the_future"),
+        EPOCHS,
+        "if (number - current > epochs->futures)",
+        "if (number - current >= epochs->futures)",
+    ),
+    Mutation(
+        "future-not-refilled",
+        epochs("test_jump_after_jump"),
+        "ext/engine/timer.c",
+        "if (key && key->epochs && dco_epochs_refill(key->epochs))",
+        "if (key && key->epochs && !dco_epochs_refill)",
+    ),
+    Mutation(
+        "retired-epochs-still-open",
+        epochs("test_jump_back"),
+        EPOCHS,
+        "if (!epochs->retiring || epochs->retiring->key.epoch != number)",
+        "if (!epochs->retiring)",
+    ),
+    *(
+        Mutation(
+            f"epoch-moves-before-{before}",
+            epochs(test),
+            EPOCHS,
+            place,
+            f"""    if (epoch->key.epoch > epochs->current->key.epoch)
+        move_to(epochs, epoch);
+{place}""",
+        )
+        for before, test, place in (
+            (
+                "authentication",
+                "test_unauthenticated_jump_moves_nothing",
+                "    if (!dco_epochkey_open(&epoch->key, packet, size)) {\n",
+            ),
+            (
+                "replay-check",
+                "test_counter_zero_of_a_future_epoch_moves_nothing",
+                "    if (!dco_pktid_accept(&epoch->window, counter, now_s))\n",
+            ),
+        )
+    ),
+    Mutation(
+        "epoch-authentication-ignored",
+        epochs("test_unauthenticated_jump_moves_nothing"),
+        EPOCHS,
+        "if (!dco_epochkey_open(&epoch->key, packet, size)) {",
+        "if (!dco_epochkey_open(&epoch->key, packet, size) && !size) {",
+    ),
+    Mutation(
+        "one-window-for-all-epochs",
+        epochs("test_each_epoch_has_its_own_window"),
+        EPOCHS,
+        "if (!dco_pktid_accept(&epoch->window, counter, now_s))",
+        "if (!dco_pktid_accept(&epochs->current->window, counter, now_s))",
+    ),
+    Mutation(
+        "late-epoch-moves-the-peer",
+        epochs("test_late_packet_of_the_last_epoch_does_not_move_the_peer"),
+        EPOCHS,
+        "opened->newest = epoch == epochs->current && ",
+        "opened->newest = ",
+    ),
+    Mutation(
+        "epoch-runt-decrypted",
+        epochs("test_truncated_at_every_length"),
+        EPOCHS,
+        """    if (size < DCO_WIRE_EPOCH_OVERHEAD)
+        return DCO_DROP_RX_RUNT;
+""",
+        "",
+    ),
+    Mutation(
+        "overhead-of-the-other-format",
+        epochs("test_outer_length_is_exactly_as_computed"),
+        TRANSMIT,
+        "uint32_t total = prefix + key->overhead + size, header;",
+        "uint32_t total = prefix + DCO_WIRE_OVERHEAD + size, header;",
+    ),
+    Mutation(
+        "overhead-miscounted-at-the-largest-datagram",
+        epochs("test_largest_datagram_and_one_byte_more"),
+        KEYSLOT,
+        "key->overhead = DCO_WIRE_EPOCH_OVERHEAD;",
+        "key->overhead = DCO_WIRE_EPOCH_OVERHEAD - 1;",
+    ),
+    Mutation(
+        "counter-runs-into-the-epoch",
+        epochs("test_nothing_is_sent_after_the_last_counter_of_the_last_epoch"),
+        "ext/codec/pktid.h",
+        """    if (__builtin_expect(counter->next > counter->last, 0))
+        return false;
+""",
+        "",
+    ),
+    Mutation(
+        "counter-starts-over-in-its-epoch",
+        epochs("test_last_counter_leads_to_the_next_epoch"),
+        EPOCHS,
+        "    epochs->sealing = next;\n",
+        "",
+    ),
+    Mutation(
+        "silent-at-the-last-epoch",
+        epochs("test_nothing_is_sent_after_the_last_counter_of_the_last_epoch"),
+        EPOCHS,
+        "return epoch < DCO_EPOCH_MAX\n           && ",
+        "return ",
+    ),
+    Mutation(
+        "no-warning-before-the-last-epoch",
+        epochs("test_soon_is_told_once_near_the_last_epoch"),
+        KEYSLOT,
+        "return key->epochs->sealing->key.epoch >= DCO_EPOCH_SOON\n           || ",
+        "return ",
+    ),
+    Mutation(
+        "runs-away-from-its-peer",
+        epochs("test_no_epoch_after_one_that_the_peer_has_not_shown"),
+        EPOCHS,
+        "return epoch < DCO_EPOCH_MAX\n           && epoch <= ",
+        "return epoch < DCO_EPOCH_MAX || epoch <= ",
+    ),
+    Mutation(
+        "usage-limit-passed",
+        epochs("test_no_packet_beyond_the_usage_limit_of_an_epoch"),
+        KEYSLOT,
+        "bool spent = dco_counter_read(&key->usage) + cost > key->usage_limit",
+        "bool spent = dco_counter_read(&key->usage) > key->usage_limit",
+        (
+            (
+                KEYSLOT,
+                "if (usage > key->usage_limit || !dco_pktid_next",
+                "if (!dco_pktid_next",
+            ),
+        ),
+    ),
+    Mutation(
+        "forgeries-without-limit",
+        epochs("test_forgeries_of_each_epoch_are_counted_apart"),
+        EPOCHS,
+        "if (epoch->forgeries >= epochs->forgery_limit)",
+        "if (epoch->forgeries > size + epochs->forgery_limit)",
+    ),
     # Float
     Mutation(
         "any-packet-moves",
         floats("test_older_packet_is_delivered_and_does_not_move"),
         RECEIVE,
-        """    if (newest)
+        """    if (opened.newest)
         check_endpoint(""",
         """    check_endpoint(""",
     ),
@@ -302,14 +465,14 @@ static void nonce_make(""",
     Mutation(
         "opcode-of-the-train",
         "tests/security/test_isolation.py::test_trains_may_mix_peers_and_opcodes",
-        RECEIVE,
+        RECEIVE_UDP,
         "    switch (dco_wire_opcode(packet)) {",
         "    switch (dco_wire_opcode(train->data)) {",
     ),
     Mutation(
         "peer-of-the-train",
         "tests/security/test_isolation.py::test_trains_may_mix_peers_and_opcodes",
-        RECEIVE,
+        RECEIVE_UDP,
         "find_peer(receive, transport, train, dco_wire_peer_id(packet));",
         "find_peer(receive, transport, train, dco_wire_peer_id(train->data));",
     ),
@@ -317,7 +480,7 @@ static void nonce_make(""",
         "control-overflow-not-counted",
         "tests/security/test_isolation.py::test_control_ring_is_bounded_and_overflow_is_counted",
         RECEIVE,
-        "        drop(receive, DCO_DROP_CONTROL_FULL, 1);\n",
+        "        dco_receive_drop(receive, DCO_DROP_CONTROL_FULL, 1);\n",
         "",
     ),
     Mutation(
@@ -353,7 +516,7 @@ static void nonce_make(""",
     Mutation(
         "key-material-left-behind",
         "tests/security/test_secrets.py::test_memory_of_a_deleted_key_is_cleansed",
-        "ext/peers/keyslot.c",
+        KEYSLOT,
         "    OPENSSL_cleanse(key, sizeof *key);\n",
         "",
         (

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from loopback import key_pair, material
+from loopback import epoch_pair, key_pair, material
 
 import ovpn_dco as dco
 from ovpn_dco import _core
@@ -91,7 +91,45 @@ def test_keys_compare_by_material_of_any_buffer_type() -> None:
         hash(one)
 
 
+def test_epoch_secrets_are_never_shown() -> None:
+    key = epoch_pair()[0]
+    for secret in (bytes(key.encrypt_secret), bytes(key.decrypt_secret)):
+        for text in (repr(key), str(key)):
+            assert secret.hex() not in text
+            assert repr(secret)[2:-1] not in text
+    assert "AES_256_GCM" in repr(key)
+
+
+def test_epoch_keys_compare_by_secrets_of_any_buffer_type() -> None:
+    one, other = epoch_pair()
+    secret = bytearray(one.encrypt_secret)
+    same = dataclasses.replace(one, encrypt_secret=memoryview(secret))
+    assert one == same
+    secret[31] ^= 1
+    assert one != same
+    assert one != other
+    assert one != key_pair()[0]
+    for change in (
+        {"key_id": 3},
+        {"cipher": dco.Cipher.AES_128_GCM},
+        {"decrypt_secret": bytes(32)},
+        {"future_epochs": 5},
+        {"first_epoch": 2},
+        {"first_packet_id": 2},
+    ):
+        assert one != dataclasses.replace(one, **change)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        hash(one)
+
+
+def test_defaults_of_an_epoch_key() -> None:
+    key = dco.EpochKey(1, dco.Cipher.AES_256_GCM, bytes(32), bytes(32))
+    assert (key.future_epochs, key.first_epoch, key.first_packet_id) == (4, 1, 1)
+
+
 def test_values_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        epoch_pair()[0].encrypt_secret = bytes(32)  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
         key_pair()[0].key_id = 3  # type: ignore[misc]
 

@@ -252,14 +252,13 @@ def test_bad_arguments_of_send_control() -> None:
 
 def fill(ends: Line) -> int:
     """Data until nothing more is taken; how many packets were sealed."""
-    ends.host.app.settimeout(0.05)
-    for n in range(5000):
-        ends.down(struct.pack("!I", n) + bytes(1396))
-        if n % 50 == 0 and ends.host.drops().get(DropReason.TX_BACKLOG):
-            break
-    ends.host.app.settimeout(PATIENCE_S)
-    eventually(lambda: ends.host.drops().get(DropReason.TX_BACKLOG))
-    return ends.peer.stats().vpn_tx_packets
+    sent = 0
+    while not ends.host.drops().get(DropReason.TX_BACKLOG):
+        for _ in range(50):
+            ends.down(struct.pack("!I", sent) + bytes(1396))
+            sent += 1
+    eventually(lambda: ends.peer.stats().vpn_tx_packets == sent)
+    return sent
 
 
 def test_a_slow_reader_gets_control_first_and_every_frame_whole() -> None:

@@ -7,17 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from loopback import key_pair, material
+from loopback import epoch_pair, key_pair, material
 
 import ovpn_dco as dco
+from ovpn_dco import _core
 from ovpn_dco.validation import rules
 from ovpn_dco.validation.answers import ANSWERS, SAME, answer
 from ovpn_dco.validation.rules import (
     DEVICE_OPEN,
+    EPOCH_KEY_NEW,
     KEY_NEW,
     PEER_NEW,
     PEER_SET,
     DeviceAttributes,
+    EpochKeyAttributes,
     KeyAttributes,
     PeerAttributes,
     check,
@@ -290,6 +293,48 @@ def test_good_keys_pass() -> None:
     check(KEY_NEW, replace(GOOD_KEY, key=replace(GOOD_KEY.key, encrypt=view, decrypt=material())))
 
 
+GOOD_EPOCH_KEY = EpochKeyAttributes(slot=dco.KeySlot.PRIMARY, key=epoch_pair()[0])
+EPOCH_KEY_ROWS: list[tuple[str, dict[str, Any], int, str]] = [
+    ("key id 8", {"key_id": 8}, errno.ERANGE, "key_id"),
+    ("cipher by name", {"cipher": "AES-256-GCM"}, errno.EINVAL, "cipher"),
+    ("no encrypt secret", {"encrypt_secret": b""}, errno.EINVAL, "encrypt_secret"),
+    ("short encrypt secret", {"encrypt_secret": bytes(31)}, errno.EINVAL, "encrypt_secret"),
+    ("long encrypt secret", {"encrypt_secret": bytes(33)}, errno.EINVAL, "encrypt_secret"),
+    ("text as secret", {"encrypt_secret": "0" * 32}, errno.EINVAL, "encrypt_secret"),
+    ("gaps", {"encrypt_secret": memoryview(bytes(64))[::2]}, errno.EINVAL, "encrypt_secret"),
+    ("no decrypt secret", {"decrypt_secret": None}, errno.EINVAL, "decrypt_secret"),
+    ("short secret, short key", {"decrypt_secret": bytes(16), "cipher": dco.Cipher.AES_128_GCM},
+     errno.EINVAL, "decrypt_secret"),
+    ("no future", {"future_epochs": 0}, errno.ERANGE, "future_epochs"),
+    ("17 future epochs", {"future_epochs": 17}, errno.ERANGE, "future_epochs"),
+    ("no number of epochs", {"future_epochs": None}, errno.ERANGE, "future_epochs"),
+    ("epoch 0", {"first_epoch": 0}, errno.ERANGE, "first_epoch"),
+    ("epoch 2^16", {"first_epoch": 1 << 16}, errno.ERANGE, "first_epoch"),
+    ("packet id 0", {"first_packet_id": 0}, errno.ERANGE, "first_packet_id"),
+    ("packet id 2^48", {"first_packet_id": 1 << 48}, errno.ERANGE, "first_packet_id"),
+    ("cipher none", {"cipher": dco.Cipher.NONE}, errno.EINVAL, "cipher"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "number", "attribute"), [row[1:] for row in EPOCH_KEY_ROWS],
+                         ids=[row[0] for row in EPOCH_KEY_ROWS])  # fmt: skip
+def test_epoch_key_new(change: dict[str, Any], number: int, attribute: str) -> None:
+    key = replace(GOOD_EPOCH_KEY.key, **change)
+    expect(refused(EPOCH_KEY_NEW, replace(GOOD_EPOCH_KEY, key=key)), number, attribute)
+
+
+def test_good_epoch_keys_pass() -> None:
+    for cipher in dco.Cipher:
+        if cipher is not dco.Cipher.NONE:
+            check(EPOCH_KEY_NEW, replace(GOOD_EPOCH_KEY, key=epoch_pair(7, cipher)[0]))
+    for change in (
+        {"future_epochs": 1, "first_epoch": 1, "first_packet_id": 1},
+        {"future_epochs": 16, "first_epoch": 65535, "first_packet_id": (1 << 48) - 1},
+        {"encrypt_secret": memoryview(bytearray(32)), "decrypt_secret": bytearray(32)},
+    ):
+        check(EPOCH_KEY_NEW, replace(GOOD_EPOCH_KEY, key=replace(GOOD_EPOCH_KEY.key, **change)))  # type: ignore[arg-type]
+
+
 GOOD_DEVICE = DeviceAttributes(name="ovpn0", mode=dco.Mode.P2P, mtu=1420, max_peers=1)
 DEVICE_ROWS: list[tuple[str, dict[str, Any], int, str]] = [
     ("name empty", {"name": ""}, errno.EINVAL, "name"),
@@ -345,9 +390,14 @@ def test_every_rule_is_shown_to_refuse() -> None:
         subjects.append((KEY_NEW, replace(GOOD_KEY, key=replace(GOOD_KEY.key, **row[1]))))
     subjects += [(KEY_NEW, replace(GOOD_KEY, slot=slot)) for slot in (None, 2)]
     subjects.append((KEY_NEW, replace(GOOD_KEY, key=b"")))  # type: ignore[arg-type]
+    for row in EPOCH_KEY_ROWS:
+        subjects.append(
+            (EPOCH_KEY_NEW, replace(GOOD_EPOCH_KEY, key=replace(GOOD_EPOCH_KEY.key, **row[1])))
+        )
+    subjects += [(EPOCH_KEY_NEW, replace(GOOD_EPOCH_KEY, slot=slot)) for slot in (None, 2)]
     subjects += [(DEVICE_OPEN, replace(GOOD_DEVICE, **row[1])) for row in DEVICE_ROWS]
 
-    for table in (PEER_NEW, PEER_SET, KEY_NEW, DEVICE_OPEN):
+    for table in (PEER_NEW, PEER_SET, KEY_NEW, EPOCH_KEY_NEW, DEVICE_OPEN):
         first = {
             next(i for i, rule in enumerate(table) if rule.condition(subject))
             for owner, subject in subjects
@@ -368,3 +418,6 @@ def test_answers_name_an_attribute() -> None:
 def test_limits_are_the_wires() -> None:
     assert rules.PEER_ID_MAX == 2**24 - 1
     assert rules.KEY_ID_MAX == 2**3 - 1
+    assert rules.EPOCH_MAX == 2**16 - 1
+    assert rules.EPOCH_PACKET_ID_MAX == 2**48 - 1
+    assert rules.FUTURE_EPOCHS_MAX == _core.EPOCH_FUTURES_MAX
