@@ -218,7 +218,7 @@ static enum dco_drop take_packet_id(struct dco_transmit *transmit, struct dco_pe
     struct dco_engine *engine = transmit->engine;
     unsigned news = dco_key_take_id(key, size, packet_id);
 
-    if (news & DCO_KEY_TURNED)
+    if (news & DCO_KEY_WAKE)
         dco_worker_kick(&engine->worker);
     if (news & DCO_KEY_SPENT)
         dco_engine_key_event(engine, peer, key, DCO_EVENT_KEY_EXHAUSTED);
@@ -230,7 +230,7 @@ static enum dco_drop take_packet_id(struct dco_transmit *transmit, struct dco_pe
 static enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer, struct dco_key *key,
                           const uint8_t *data, uint32_t size)
 {
-    uint32_t total = size + key->overhead, header;
+    uint32_t total = size + dco_key_overhead(key), header;
     uint64_t packet_id;
     enum dco_drop drop = reserve(transmit, peer, total);
 
