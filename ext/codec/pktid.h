@@ -11,7 +11,6 @@
 #include "bounds.h"
 
 #define DCO_PKTID_MAX UINT64_C(0xFFFFFFFF)
-#define DCO_PKTID_SOON (DCO_PKTID_MAX / 8 * 7) /* when a successor should be on its way */
 
 /* 64 bits wide although the wire has 32 or 48, so that it can never wrap into a repeated nonce. */
 struct dco_pktid_counter {

@@ -212,7 +212,7 @@ static enum dco_drop open_epoch_packet(struct dco_receive *receive, struct dco_p
     enum dco_drop drop =
         dco_epochs_open(key->epochs, packet, size, receive->now_ns / 1000000000u, &epoch);
 
-    if (epoch.moved)
+    if (epoch.wake)
         dco_worker_kick(receive->worker);
     if (epoch.soon)
         dco_engine_key_event(receive->engine, peer, key, DCO_EVENT_KEY_SOON);

@@ -7,7 +7,7 @@
 /* A ping may be this early: due a moment after a whole second it would otherwise wait for the next,
  * and an interval of one second would last two. */
 #define EARLY UINT64_C(100000000)
-/* When the lock was taken by an API call: look again soon. */
+/* When the lock was taken by an API call, or epochs were refilled just now: look again soon. */
 #define RETRY UINT64_C(10000000)
 
 static uint64_t max64(uint64_t a, uint64_t b)
@@ -81,15 +81,23 @@ static uint64_t check_float(struct dco_transmit *transmit, struct dco_peer *peer
     return UINT64_MAX;
 }
 
-/* Keys of epochs to come are derived here, off the path of packets. */
+/* Keys of epochs to come are derived here, off the path of packets. Also after a failure the next
+ * attempt waits a moment. */
 static uint64_t check_epochs(struct dco_transmit *transmit, struct dco_peer *peer)
 {
     uint64_t next = UINT64_MAX;
 
     for (int i = 0; i < 2; i++) {
         struct dco_key *key = atomic_load_explicit(&peer->keys.slot[i], memory_order_acquire);
-        if (key && key->epochs && dco_epochs_refill(key->epochs))
-            next = transmit->now_ns + RETRY;
+        struct dco_epochs *epochs = key ? key->epochs : NULL;
+        if (!epochs || !dco_epochs_wanting(epochs))
+            continue;
+        if (transmit->now_ns >= epochs->pause_until_ns) {
+            epochs->pause_until_ns = transmit->now_ns + RETRY;
+            if (!dco_epochs_refill(epochs))
+                continue;
+        }
+        next = min64(next, epochs->pause_until_ns);
     }
     return next;
 }

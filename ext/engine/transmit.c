@@ -43,7 +43,7 @@ static enum dco_drop take_packet_id(struct dco_transmit *transmit, struct dco_pe
     struct dco_engine *engine = transmit->engine;
     unsigned news = dco_key_take_id(key, size, packet_id);
 
-    if (news & DCO_KEY_TURNED)
+    if (news & DCO_KEY_WAKE)
         dco_worker_kick(transmit->worker);
     if (news & DCO_KEY_SPENT)
         dco_engine_key_event(engine, peer, key, DCO_EVENT_KEY_EXHAUSTED);
@@ -56,7 +56,7 @@ static enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer, 
                           const uint8_t *data, uint32_t size)
 {
     uint32_t prefix = peer->transport->stream ? DCO_TCPFRAME_PREFIX : 0;
-    uint32_t total = prefix + key->overhead + size, header;
+    uint32_t total = prefix + dco_key_overhead(key) + size, header;
     uint64_t packet_id;
     enum dco_drop drop = dco_outgoing_reserve(transmit, peer, total);
     uint8_t *packet = transmit->sealed + transmit->sealed_size + prefix;

@@ -102,7 +102,7 @@ int dco_epochs_refill(struct dco_epochs *epochs)
     uint32_t shown;
     int error;
 
-    if (!atomic_exchange_explicit(&epochs->wanting, false, memory_order_acquire))
+    if (!atomic_exchange_explicit(&epochs->wanting, false, memory_order_acq_rel))
         return 0;
     empty_heap(epochs);
     shown = atomic_load_explicit(&epochs->receive_epoch, memory_order_acquire);
@@ -192,6 +192,12 @@ static void throw_away(struct dco_epochs *epochs, struct dco_epoch *epoch)
         ;
 }
 
+/* True for the first who does. The refiller clears it before it looks, so nothing gets lost. */
+static bool want(struct dco_epochs *epochs)
+{
+    return !atomic_exchange_explicit(&epochs->wanting, true, memory_order_acq_rel);
+}
+
 /* --- sealing --- */
 
 bool dco_epochs_may_turn(const struct dco_epochs *epochs)
@@ -208,7 +214,7 @@ bool dco_epochs_behind(const struct dco_epochs *epochs)
            < atomic_load_explicit(&epochs->receive_epoch, memory_order_relaxed);
 }
 
-bool dco_epochs_turn(struct dco_epochs *epochs)
+bool dco_epochs_turn(struct dco_epochs *epochs, bool *wake)
 {
     struct dco_epoch *next = atomic_load_explicit(&epochs->sealing_next, memory_order_acquire);
 
@@ -218,7 +224,7 @@ bool dco_epochs_turn(struct dco_epochs *epochs)
     throw_away(epochs, epochs->sealing);
     epochs->sealing = next;
     atomic_store_explicit(&epochs->send_epoch, next->key.epoch, memory_order_relaxed);
-    atomic_store_explicit(&epochs->wanting, true, memory_order_release);
+    *wake = want(epochs);
     return true;
 }
 
@@ -246,7 +252,7 @@ static enum dco_drop find(struct dco_epochs *epochs, uint32_t number, struct dco
 }
 
 /* The chain is derived in order, so the slots of all epochs up to `to` are filled. */
-static void move_to(struct dco_epochs *epochs, struct dco_epoch *to)
+static bool move_to(struct dco_epochs *epochs, struct dco_epoch *to)
 {
     for (uint32_t number = epochs->current->key.epoch + 1u; number <= to->key.epoch; number++) {
         struct dco_epoch *skipped = atomic_exchange_explicit(
@@ -259,7 +265,7 @@ static void move_to(struct dco_epochs *epochs, struct dco_epoch *to)
     epochs->retiring = epochs->current;
     epochs->current = to;
     atomic_store_explicit(&epochs->receive_epoch, to->key.epoch, memory_order_release);
-    atomic_store_explicit(&epochs->wanting, true, memory_order_release);
+    return want(epochs);
 }
 
 enum dco_drop dco_epochs_open(struct dco_epochs *epochs, uint8_t *packet, uint32_t size,
@@ -288,7 +294,7 @@ enum dco_drop dco_epochs_open(struct dco_epochs *epochs, uint8_t *packet, uint32
         return DCO_DROP_RX_REPLAY;
     opened->moved = epoch->key.epoch > epochs->current->key.epoch;
     if (opened->moved)
-        move_to(epochs, epoch);
+        opened->wake = move_to(epochs, epoch);
     opened->newest = epoch == epochs->current && epoch->window.newest == counter;
     return DCO_DROP_NONE;
 }

@@ -3,7 +3,7 @@
  * To derive a key is slow and allocates, so the data path never does it: it takes keys that lie
  * ready, and throws spent ones on a heap. Whenever it did either, it wants a refill, which somebody
  * else makes: the refiller frees the heap and derives ahead, so that one key more to seal with, and
- * `futures` more to open with, lie ready again. An epoch whose key is not there yet is treated as
+ * `futures` more to open with, lie ready again. Whoever is the first to want one wakes it. An epoch whose key is not there yet is treated as
  * one that is too far ahead.
  *
  * Who may touch what: the fields name their owner. The refiller is whoever makes the key, before
@@ -51,6 +51,10 @@ struct dco_epochs {
     /* refiller's: the next epoch of each direction to derive */
     struct dco_epochkey_chain send_chain, receive_chain;
 
+    /* refiller's: not again before this time. A peer that hurries through its epochs would keep it
+     * busy, to the cost of all others. */
+    uint64_t pause_until_ns;
+
     /* set by the threads, cleared by the refiller */
     atomic_bool wanting;
     _Atomic(struct dco_epoch *) heap; /* pushed by the threads, emptied by the refiller */
@@ -75,6 +79,10 @@ void dco_epochs_free(struct dco_epochs *epochs);
 
 /* Refiller: does what is wanted. An error: it will have to be tried again. */
 int dco_epochs_refill(struct dco_epochs *epochs);
+static inline bool dco_epochs_wanting(const struct dco_epochs *epochs)
+{
+    return atomic_load_explicit(&epochs->wanting, memory_order_relaxed);
+}
 
 /* Sealing. Whether the limits of this epoch may be left behind by going to the next: the peer must
  * have followed to this one, and it must not be the last. */
@@ -82,13 +90,14 @@ bool dco_epochs_may_turn(const struct dco_epochs *epochs);
 /* Whether the peer is ahead of us. */
 bool dco_epochs_behind(const struct dco_epochs *epochs);
 /* Goes to the next epoch; the counters of the last one are the caller's to reset. False: its key is
- * not there yet. */
-bool dco_epochs_turn(struct dco_epochs *epochs);
+ * not there yet. `*wake`: the refiller has to be told. */
+bool dco_epochs_turn(struct dco_epochs *epochs, bool *wake);
 
 /* Opening. What a packet has shown besides what is in it. */
 struct dco_epochs_opened {
     bool newest; /* the highest id yet of the current epoch */
-    bool moved;  /* its epoch has become the current one: a refill is wanted */
+    bool moved;  /* its epoch has become the current one */
+    bool wake;   /* the refiller has to be told */
     bool soon;   /* the key should have a successor */
 };
 

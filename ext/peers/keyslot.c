@@ -33,8 +33,6 @@ static int init_classic(struct dco_key *key, const struct dco_key_config *config
         error = dco_aead_init(&key->opening, library, config->cipher, config->decrypt_key,
                               config->decrypt_key_size, config->decrypt_nonce_tail, false);
     key->key_size = (uint8_t)config->encrypt_key_size;
-    key->overhead = DCO_WIRE_OVERHEAD;
-    key->id_soon = DCO_PKTID_SOON;
     dco_pktid_counter_init(&key->counter, config->first_packet_id, DCO_PKTID_MAX);
     dco_pktid_window_init(&key->window);
     return error;
@@ -57,8 +55,6 @@ static int init_epochs(struct dco_key *key, const struct dco_key_config *config,
     if (config->encrypt_key_size != DCO_EPOCH_SECRET)
         return -EINVAL;
     key->key_size = (uint8_t)config->epoch_key_size;
-    key->overhead = DCO_WIRE_EPOCH_OVERHEAD;
-    key->id_soon = DCO_EPOCH_COUNTER_MAX / 8 * 7;
     dco_pktid_counter_init(&key->counter, config->first_packet_id, DCO_EPOCH_COUNTER_MAX);
     return dco_epochs_new(&epochs, library, &key->epochs);
 }
@@ -108,19 +104,20 @@ static unsigned turn_epoch(struct dco_key *key, uint64_t cost)
 {
     bool spent = dco_counter_read(&key->usage) + cost > key->usage_limit
                  || key->counter.next > key->counter.last;
+    bool wake;
 
     if (!(spent ? dco_epochs_may_turn(key->epochs) : dco_epochs_behind(key->epochs))
-        || !dco_epochs_turn(key->epochs))
+        || !dco_epochs_turn(key->epochs, &wake))
         return 0;
     dco_pktid_counter_init(&key->counter, 1, DCO_EPOCH_COUNTER_MAX);
     dco_counter_set(&key->usage, 0);
-    return DCO_KEY_TURNED;
+    return wake ? DCO_KEY_TURNED | DCO_KEY_WAKE : DCO_KEY_TURNED;
 }
 
 /* With epochs the limits of one are no reason, unless there is no way to the next. */
 static bool ends_soon(const struct dco_key *key, uint64_t usage, uint64_t packet_id)
 {
-    bool near = usage >= key->usage_soon || packet_id >= key->id_soon;
+    bool near = usage >= key->usage_soon || packet_id >= key->counter.last / 8 * 7;
 
     if (!key->epochs)
         return near;

@@ -21,14 +21,12 @@ struct dco_key {
     struct dco_rcu_node rcu;
     uint8_t key_id;
     uint8_t key_size; /* bytes */
-    uint8_t overhead; /* bytes that sealing adds */
+    atomic_bool soon_reported, exhausted_reported;
     enum dco_cipher cipher;
     struct dco_epochs *epochs; /* NULL: the classic format */
     uint64_t usage_limit;      /* blocks plus packets that may be sealed; UINT64_MAX: no limit */
     uint64_t usage_soon;       /* 7/8 of it */
-    uint64_t id_soon;          /* 7/8 of the packet ids */
     uint64_t forgery_limit;    /* failed packets after which the key opens no more */
-    atomic_bool soon_reported, exhausted_reported;
 
     /* transmit thread's */
     _Alignas(DCO_CACHE_LINE) struct dco_aead sealing;
@@ -49,12 +47,19 @@ int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, stru
 void dco_key_free(struct dco_key *key);
 void dco_key_release(struct dco_rcu_node *node);
 
+/* Bytes that sealing adds. */
+static inline uint32_t dco_key_overhead(const struct dco_key *key)
+{
+    return key->epochs ? DCO_WIRE_EPOCH_OVERHEAD : DCO_WIRE_OVERHEAD;
+}
+
 /* What taking a packet id has brought to light. */
 enum dco_key_news {
     DCO_KEY_NO_ID = 1 << 0,  /* there is none: the packet cannot be sealed */
     DCO_KEY_SOON = 1 << 1,   /* the key should have a successor */
     DCO_KEY_SPENT = 1 << 2,  /* it will never seal again */
-    DCO_KEY_TURNED = 1 << 3, /* another epoch seals: a refill is wanted */
+    DCO_KEY_TURNED = 1 << 3, /* another epoch seals */
+    DCO_KEY_WAKE = 1 << 4,   /* the refiller of its epochs has to be told */
 };
 
 /* The id for one packet of `size` bytes, within the limits of the key. A key in the epoch format
@@ -62,7 +67,7 @@ enum dco_key_news {
  * enum dco_key_news. */
 unsigned dco_key_take_id(struct dco_key *key, uint32_t size, uint64_t *packet_id);
 
-/* Writes the packet with the id just taken, key->overhead + `size` bytes. */
+/* Writes the packet with the id just taken, dco_key_overhead + `size` bytes. */
 static inline bool dco_key_seal(struct dco_key *key, uint32_t header, uint64_t packet_id,
                                 const uint8_t *plain, uint32_t size, uint8_t *packet)
 {

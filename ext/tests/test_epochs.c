@@ -33,7 +33,7 @@ static struct dco_key *key_new(const struct dco_key_config *config)
     struct dco_key *key;
 
     CHECK(!dco_key_new(config, NULL, &key));
-    CHECK(key->overhead == DCO_WIRE_EPOCH_OVERHEAD);
+    CHECK(dco_key_overhead(key) == DCO_WIRE_EPOCH_OVERHEAD);
     return key;
 }
 
@@ -230,7 +230,7 @@ static unsigned send_one(struct dco_key *from, struct dco_key *to, uint64_t *id)
 {
     struct dco_epochs_opened opened;
     uint8_t packet[PACKET];
-    unsigned news = dco_key_take_id(from, PLAIN, id);
+    unsigned news = dco_key_take_id(from, PLAIN, id) & ~(unsigned)DCO_KEY_WAKE;
 
     if (news & DCO_KEY_NO_ID)
         return news;
@@ -309,6 +309,30 @@ static void late_refill_of_the_sender(void)
     CHECK(send_one(near_end, far_end, &id) == DCO_KEY_NO_ID && send_epoch(near_end) == 2);
     refill();
     CHECK(send_one(near_end, far_end, &id) == DCO_KEY_TURNED && send_epoch(near_end) == 3);
+    stop();
+}
+
+/* The refiller is woken once for all that was wanted since it last looked. */
+static void wakes_once(void)
+{
+    struct dco_epochs_opened opened = {0};
+    uint8_t packet[PACKET];
+    uint64_t id;
+
+    start(4, 1, 1);
+    for (int round = 0; round < 3; round++) {
+        for (uint32_t step = 1; step <= 4; step++) {
+            forge((uint32_t)round * 4 + 1 + step, 1, packet);
+            CHECK(!dco_epochs_open(far_end->epochs, packet, PACKET, 1, &opened));
+            CHECK(opened.moved && opened.wake == (step == 1));
+            CHECK(dco_epochs_wanting(far_end->epochs));
+        }
+        CHECK(dco_key_take_id(far_end, PLAIN, &id) == DCO_KEY_TURNED);
+        refill();
+        CHECK(!dco_epochs_wanting(far_end->epochs));
+        CHECK(dco_key_take_id(far_end, PLAIN, &id) == (DCO_KEY_TURNED | DCO_KEY_WAKE));
+        refill();
+    }
     stop();
 }
 
@@ -414,6 +438,7 @@ int main(void)
     RUN(turns_at_the_usage_limit);
     RUN(waits_for_the_peer);
     RUN(late_refill_of_the_sender);
+    RUN(wakes_once);
     RUN(follows_a_jump);
     RUN(last_epoch);
     RUN(soon_from_0xf000);

@@ -13,7 +13,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
-from loopback import host, key_pair
+from loopback import epoch_pair, host, key_pair
 
 import ovpn_dco as dco
 from ovpn_dco import KeySlot
@@ -42,7 +42,7 @@ class Model:
     vpn_ipv6: str | None
     tx_id: int
     keepalive: tuple[int, int] = (0, 0)
-    keys: dict[KeySlot, int] = field(default_factory=dict)
+    keys: dict[KeySlot, tuple[int, bool]] = field(default_factory=dict)  # id, epoch format
 
 
 class DeviceMachine(RuleBasedStateMachine):
@@ -197,19 +197,19 @@ class DeviceMachine(RuleBasedStateMachine):
 
     # Keys
 
-    @rule(peer=peers, slot=SLOTS, key_id=st.integers(0, 3))
-    def install(self, peer: dco.Peer, slot: KeySlot, key_id: int) -> None:
-        key = key_pair(key_id)[0]
+    @rule(peer=peers, slot=SLOTS, key_id=st.integers(0, 3), epoch=st.booleans())
+    def install(self, peer: dco.Peer, slot: KeySlot, key_id: int, epoch: bool) -> None:
+        key = epoch_pair(key_id)[0] if epoch else key_pair(key_id)[0]
         model = self.model(peer)
         if model is None:
             with pytest.raises(dco.NotFound):
                 peer.install_key(slot, key)
-        elif model.keys.get(KeySlot(1 - slot)) == key_id:
+        elif model.keys.get(KeySlot(1 - slot), (-1, False))[0] == key_id:
             with pytest.raises(dco.InvalidArgument):
                 peer.install_key(slot, key)
         else:
             peer.install_key(slot, key)
-            model.keys[slot] = key_id
+            model.keys[slot] = (key_id, epoch)
 
     @rule(peer=peers)
     def swap(self, peer: dco.Peer) -> None:
@@ -219,7 +219,7 @@ class DeviceMachine(RuleBasedStateMachine):
                 peer.swap_keys()
             return
         peer.swap_keys()
-        model.keys = {KeySlot(1 - slot): key_id for slot, key_id in model.keys.items()}
+        model.keys = {KeySlot(1 - slot): key for slot, key in model.keys.items()}
 
     @rule(peer=peers, slot=SLOTS)
     def delete_key(self, peer: dco.Peer, slot: KeySlot) -> None:
@@ -276,7 +276,8 @@ class DeviceMachine(RuleBasedStateMachine):
             peer = self.device.peers[peer_id]
             for slot in KeySlot:
                 if slot in model.keys:
-                    assert peer.key(slot).key_id == model.keys[slot]
+                    info = peer.key(slot)
+                    assert (info.key_id, info.send_epoch is not None) == model.keys[slot]
                 else:
                     with pytest.raises(dco.NotFound):
                         peer.key(slot)

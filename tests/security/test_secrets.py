@@ -8,6 +8,8 @@ import logging
 import mmap
 import os
 import secrets
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
@@ -130,6 +132,46 @@ def test_memory_of_a_deleted_key_is_cleansed(lab: Lab) -> None:
     peer.peer.delete_key(KeySlot.PRIMARY)
     eventually(lambda: lab.device.stats().retired == 0, what="the key let go")
     assert not any(map(occurrences, inverses))
+
+
+LATER_SECRET = """
+import sys
+from epoch_wire import expand_label
+secret = bytes(byte ^ 0xFF for byte in bytes.fromhex(sys.stdin.read()))
+for _ in range(5):
+    secret = expand_label(secret, b"datakey upd", 32)
+print(bytes(byte ^ 0xFF for byte in secret).hex())
+"""
+
+
+def later_secret(inverse: bytes) -> bytes:
+    """The inverse of E(6), from that of E(1); by another process, which leaves nothing here."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATER_SECRET],
+        input=inverse.hex(),
+        env={"PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return bytes.fromhex(done.stdout)
+
+
+def test_memory_of_epoch_secrets_is_cleansed(lab: Lab) -> None:
+    """With four epochs ahead derived, the secret of epoch 1 is gone though its key is in use; and
+    the secret of epoch 6, which is next, goes with the key."""
+    peer = lab.add_peer(7, install=False)
+    inverse = secrets.token_bytes(32)
+    later = later_secret(inverse)
+    buffer = bytearray(byte ^ 0xFF for byte in inverse)
+    assert occurrences(inverse), "the search does find it"
+    key = dco.EpochKey(0, dco.Cipher.AES_256_GCM, buffer, buffer)
+    peer.peer.install_key(KeySlot.PRIMARY, key, consume=True)
+    assert not occurrences(inverse)
+    assert occurrences(later), "the search does find what is kept"
+    peer.peer.delete_key(KeySlot.PRIMARY)
+    eventually(lambda: lab.device.stats().retired == 0, what="the key let go")
+    assert not occurrences(later)
 
 
 def occurrences(inverse: bytes) -> int:
