@@ -16,6 +16,9 @@
 #define UDP_SEGMENT 103
 #define UDP_GRO 104
 #endif
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
 #ifndef IP_PMTUDISC_OMIT
 #define IP_PMTUDISC_OMIT 5
 #endif
@@ -23,14 +26,14 @@
 #define IPV6_PMTUDISC_OMIT 5
 #endif
 
-static bool set_option(struct dco_udp *udp, int level, int name, int value)
+/* Remembers what it is now, for the end. */
+static bool save_option(struct dco_udp *udp, int level, int name)
 {
     struct dco_udp_option *option = &udp->option[udp->options];
     socklen_t size = sizeof option->saved;
 
     if (udp->options == DCO_UDP_OPTIONS_MAX
-        || getsockopt(udp->fd, level, name, &option->saved, &size)
-        || setsockopt(udp->fd, level, name, &value, sizeof value))
+        || getsockopt(udp->fd, level, name, &option->saved, &size))
         return false;
     option->level = level;
     option->name = name;
@@ -38,15 +41,49 @@ static bool set_option(struct dco_udp *udp, int level, int name, int value)
     return true;
 }
 
-/* The kernel doubles what is asked for, and reports the doubled value. */
-static void set_buffer(struct dco_udp *udp, int name, int force, uint32_t bytes)
+static bool set_option(struct dco_udp *udp, int level, int name, int value)
 {
-    int value = (int)bytes;
+    if (!save_option(udp, level, name))
+        return false;
+    if (!setsockopt(udp->fd, level, name, &value, sizeof value))
+        return true;
+    udp->options--;
+    return false;
+}
 
-    if (set_option(udp, SOL_SOCKET, name, value)) {
-        udp->option[udp->options - 1].saved /= 2;
-        setsockopt(udp->fd, SOL_SOCKET, force, &value, sizeof value);
-    }
+/* Within rmem_max or wmem_max, or, with CAP_NET_ADMIN, beyond. */
+static int force_buffer(struct dco_udp *udp, int name, int bytes)
+{
+    int force = name == SO_SNDBUF ? SO_SNDBUFFORCE : SO_RCVBUFFORCE;
+
+    return setsockopt(udp->fd, SOL_SOCKET, force, &bytes, sizeof bytes)
+           && setsockopt(udp->fd, SOL_SOCKET, name, &bytes, sizeof bytes);
+}
+
+/* A size that was set also locks the buffer against what the kernel would do to it. The lock is
+ * saved first, hence put back last (Linux 5.14; before, nobody can tell). */
+static void set_buffers(struct dco_udp *udp, const struct dco_transport_config *config)
+{
+    uint32_t send = config->send_buffer ? config->send_buffer : DCO_SOCKET_BUFFER;
+    uint32_t receive = config->receive_buffer ? config->receive_buffer : DCO_SOCKET_BUFFER;
+
+    save_option(udp, SOL_SOCKET, SO_BUF_LOCK);
+    if (save_option(udp, SOL_SOCKET, SO_SNDBUF))
+        force_buffer(udp, SO_SNDBUF, (int)send);
+    if (save_option(udp, SOL_SOCKET, SO_RCVBUF))
+        force_buffer(udp, SO_RCVBUF, (int)receive);
+}
+
+/* The kernel doubles the size of a buffer that is asked for, and reports the doubled value. */
+static void restore_option(struct dco_udp *udp, const struct dco_udp_option *option)
+{
+    bool buffer =
+        option->level == SOL_SOCKET && (option->name == SO_SNDBUF || option->name == SO_RCVBUF);
+
+    if (buffer)
+        force_buffer(udp, option->name, option->saved / 2);
+    else if (setsockopt(udp->fd, option->level, option->name, &option->saved, sizeof(int)))
+        return; /* nothing to be done about an option that was settable a moment ago */
 }
 
 /* By default as the kernel driver: DF clear, and forged ICMP cannot shrink what is sent. With
@@ -146,25 +183,22 @@ int dco_udp_attach(struct dco_udp *udp, int fd, const struct dco_transport_confi
     }
     udp->df = config->df;
     udp->learn_source = !memcmp(udp->local.ip, any, sizeof any);
-    set_buffer(udp, SO_SNDBUF, SO_SNDBUFFORCE,
-               config->send_buffer ? config->send_buffer : DCO_SOCKET_BUFFER);
-    set_buffer(udp, SO_RCVBUF, SO_RCVBUFFORCE,
-               config->receive_buffer ? config->receive_buffer : DCO_SOCKET_BUFFER);
+    set_buffers(udp, config);
     set_path_mtu(udp);
     set_ancillary(udp);
     probe_offloads(udp);
-    return dco_udp_set_offloads(udp, offloads);
+    error = dco_udp_set_offloads(udp, offloads);
+    if (error)
+        dco_udp_detach(udp);
+    return error;
 }
 
 void dco_udp_detach(struct dco_udp *udp)
 {
     if (udp->fd < 0)
         return;
-    while (udp->options) {
-        struct dco_udp_option *option = &udp->option[--udp->options];
-        if (setsockopt(udp->fd, option->level, option->name, &option->saved, sizeof(int)))
-            continue; /* nothing to be done about an option that was settable a moment ago */
-    }
+    while (udp->options)
+        restore_option(udp, &udp->option[--udp->options]);
     close(udp->fd);
     udp->fd = -1;
 }

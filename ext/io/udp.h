@@ -12,7 +12,7 @@
 #include "dco.h"
 #include "sync/counter.h"
 
-#define DCO_UDP_OPTIONS_MAX 12
+#define DCO_UDP_OPTIONS_MAX 16
 
 /* A socket option that we changed, and what it was. */
 struct dco_udp_option {
