@@ -77,8 +77,7 @@ static void unwatch(struct dco_engine *engine, struct dco_transport *transport)
     transport->watched = false;
 }
 
-/* On return nobody here reads the socket any more, and its options are as they were. */
-int dco_transport_detach(struct dco_engine *engine, uint32_t id)
+static int detach(struct dco_engine *engine, uint32_t id)
 {
     struct timespec pause = {.tv_nsec = 100000};
     struct dco_transport *transport;
@@ -110,6 +109,19 @@ int dco_transport_detach(struct dco_engine *engine, uint32_t id)
     dco_udp_detach(&transport->udp);
     free(transport);
     return 0;
+}
+
+/* On return nobody here reads the socket any more, and its options are as they were. What is
+ * released on the way rings a bell, so a close has to wait. */
+int dco_transport_detach(struct dco_engine *engine, uint32_t id)
+{
+    int error = dco_engine_join(engine);
+
+    if (error)
+        return error;
+    error = detach(engine, id);
+    dco_engine_part(engine);
+    return error;
 }
 
 bool dco_transport_fail(struct dco_engine *engine, struct dco_transport *transport, int error)

@@ -290,6 +290,16 @@ static int start_thread(pthread_t *thread, const char *name, void *(*main)(void 
     return -error;
 }
 
+/* Where there was no room for a thread there may be some later. */
+static void undo_start(struct dco_worker *worker, struct dco_engine *engine)
+{
+    dco_worker_stop(worker);
+    quiet_bell(worker->stop_fd);
+    atomic_store(&worker->stopping, false);
+    epoll_ctl(worker->transmit_epoll, EPOLL_CTL_DEL, engine->tun.fd, NULL);
+    epoll_ctl(worker->receive_epoll, EPOLL_CTL_DEL, engine->tun.fd, NULL);
+}
+
 int dco_worker_start(struct dco_worker *worker, struct dco_engine *engine)
 {
     int error = watch(worker->transmit_epoll, engine->tun.fd, SOURCE_TUN, 0);
@@ -298,17 +308,15 @@ int dco_worker_start(struct dco_worker *worker, struct dco_engine *engine)
         error = watch(worker->receive_epoll, engine->tun.fd, SOURCE_TUN, EPOLLIN);
     if (!error)
         error = start_thread(&worker->transmit_thread, "dco-transmit", transmit_main, engine);
+    worker->transmit_started = !error;
+    if (!error)
+        error = start_thread(&worker->receive_thread, "dco-receive", receive_main, engine);
+    worker->receive_started = !error;
     if (error)
-        return error;
-    worker->transmit_started = true;
-    error = start_thread(&worker->receive_thread, "dco-receive", receive_main, engine);
-    if (error) {
-        dco_worker_stop(worker);
-        return error;
-    }
-    worker->receive_started = true;
-    dco_worker_kick(worker);
-    return 0;
+        undo_start(worker, engine);
+    else
+        dco_worker_kick(worker);
+    return error;
 }
 
 void dco_worker_stop(struct dco_worker *worker)

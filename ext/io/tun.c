@@ -21,6 +21,12 @@
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
 #endif
+#ifndef TUNGETDEVNETNS /* Linux 5.2 */
+#define TUNGETDEVNETNS _IO('T', 227)
+#endif
+
+/* What TUNSETVNETHDRSZ is on a fresh interface; a persistent one keeps what its last user set. */
+#define VNET_HEADER_SIZE 10
 
 /* The kernel default of 500 packets is 3 ms of small packets: less than a time slice. */
 #define TUN_QUEUE_LENGTH 4096
@@ -73,7 +79,7 @@ struct opening {
     struct dco_tun *tun;
     const char *name;
     int netns_fd;
-    uint32_t offloads;
+    bool existing;
     int error;
 };
 
@@ -92,21 +98,40 @@ static int set_queue_length(const struct ifreq *named)
     return error;
 }
 
-static int create_interface(struct dco_tun *tun, const char *name, uint32_t offloads)
+/* Without IFF_TUN_EXCL an existing persistent interface of that name is taken over, which must be
+ * asked for. */
+static int take_interface(struct dco_tun *tun, struct ifreq *request, bool existing)
+{
+    short flags = request->ifr_flags;
+    int size = VNET_HEADER_SIZE;
+
+    request->ifr_flags = (short)(flags | IFF_TUN_EXCL);
+    if (!ioctl(tun->fd, TUNSETIFF, request))
+        return 0;
+    if (errno != EBUSY || !existing)
+        return -errno;
+    request->ifr_flags = flags;
+    if (ioctl(tun->fd, TUNSETIFF, request) || (tun->vnet && ioctl(tun->fd, TUNSETVNETHDRSZ, &size)))
+        return -errno;
+    tun->existed = true;
+    return 0;
+}
+
+static int create_interface(struct dco_tun *tun, const struct opening *opening)
 {
     struct ifreq request = {0};
+    int error;
 
     tun->fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (tun->fd < 0)
         return -errno;
-    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    strncpy(request.ifr_name, opening->name, IFNAMSIZ - 1);
     request.ifr_flags = IFF_TUN | IFF_NO_PI;
-    if (offloads & DCO_OFFLOAD_TUN_VNET)
+    if (tun->vnet)
         request.ifr_flags |= IFF_VNET_HDR;
-    /* Without IFF_TUN_EXCL an existing persistent interface of that name would be taken over. */
-    request.ifr_flags |= (short)IFF_TUN_EXCL;
-    if (ioctl(tun->fd, TUNSETIFF, &request))
-        return -errno;
+    error = take_interface(tun, &request, opening->existing);
+    if (error)
+        return error;
     memcpy(tun->name, request.ifr_name, IFNAMSIZ);
     tun->ifindex = if_nametoindex(tun->name);
     set_queue_length(&request);
@@ -121,13 +146,14 @@ static void *open_thread(void *argument)
     if (opening->netns_fd >= 0 && setns(opening->netns_fd, CLONE_NEWNET))
         opening->error = -errno;
     else
-        opening->error = create_interface(opening->tun, opening->name, opening->offloads);
+        opening->error = create_interface(opening->tun, opening);
     return NULL;
 }
 
-int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, uint32_t offloads)
+int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, bool existing,
+                 uint32_t offloads)
 {
-    struct opening opening = {tun, name, netns_fd, offloads, 0};
+    struct opening opening = {tun, name, netns_fd, existing, 0};
     pthread_t thread;
     int error;
 
@@ -143,7 +169,7 @@ int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, uint32_t o
         dco_tun_close(tun);
         return opening.error;
     }
-    tun->vnet_size = 10;
+    tun->vnet_size = VNET_HEADER_SIZE;
     atomic_store(&tun->reading, DCO_TUN_NONBLOCK);
     probe_offloads(tun, offloads);
     return 0;
@@ -205,6 +231,41 @@ void dco_tun_close(struct dco_tun *tun)
     if (tun->fd >= 0)
         close(tun->fd);
     tun->fd = -1;
+}
+
+/* The descriptor of an interface that was deleted answers EBADFD to everything. */
+static int gone_or_errno(void)
+{
+    return errno == EBADFD ? -ENODEV : -errno;
+}
+
+int dco_tun_look(struct dco_tun *tun, bool *persistent)
+{
+    struct ifreq request = {0};
+
+    *persistent = false;
+    if (ioctl(tun->fd, TUNGETIFF, &request))
+        return gone_or_errno();
+    memcpy(tun->name, request.ifr_name, IFNAMSIZ);
+    *persistent = request.ifr_flags & IFF_PERSIST;
+    return 0;
+}
+
+int dco_tun_namespace(const struct dco_tun *tun)
+{
+    int fd = ioctl(tun->fd, TUNGETDEVNETNS);
+
+    return fd < 0 ? gone_or_errno() : fd;
+}
+
+int dco_tun_set_persistent(const struct dco_tun *tun, bool on)
+{
+    return ioctl(tun->fd, TUNSETPERSIST, (unsigned long)on) ? gone_or_errno() : 0;
+}
+
+int dco_tun_set_owner(const struct dco_tun *tun, uint32_t user)
+{
+    return ioctl(tun->fd, TUNSETOWNER, (unsigned long)user) ? gone_or_errno() : 0;
 }
 
 ssize_t dco_tun_read(struct dco_tun *tun, void *buffer, size_t size)

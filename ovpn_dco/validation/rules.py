@@ -404,6 +404,9 @@ class DeviceAttributes:
     mtu: int
     max_peers: int
     workers: int | None = None
+    tun_fd: int | None = None
+    persist: object = False
+    owner: int | None = None
 
 
 _NAME = re.compile(r"[^\s/%:]*(%d)?[^\s/%:]*")
@@ -447,5 +450,29 @@ DEVICE_OPEN: tuple[Rule[DeviceAttributes], ...] = (
         errno.EOPNOTSUPP,
         "workers",
         "must be 1: the userspace engine has one worker, which is two threads",
+    ),
+    Rule(
+        lambda d: not isinstance(d.persist, bool),
+        errno.EINVAL,
+        "persist",
+        "must be True or False",
+    ),
+    Rule(
+        lambda d: bool(d.persist) and d.tun_fd is not None,
+        errno.EINVAL,
+        "persist",
+        "is for interfaces that are opened by name: of tun_fd its owner decides",
+    ),
+    Rule(
+        lambda d: d.owner is not None and not d.persist,
+        errno.EINVAL,
+        "owner",
+        "is of use for a persistent interface only: give persist=True, too",
+    ),
+    Rule(
+        _out_of_range("owner", 0, U32_MAX - 1),  # the last one means "no user" to the kernel
+        errno.ERANGE,
+        "owner",
+        "must be a user id: 0 to 4294967294",
     ),
 )

@@ -308,6 +308,12 @@ DEVICE_ROWS: list[tuple[str, dict[str, Any], int, str]] = [
     ("2^24 peers", {"max_peers": 1 << 24}, errno.ERANGE, "max_peers"),
     ("two workers", {"workers": 2}, errno.EOPNOTSUPP, "workers"),
     ("no workers", {"workers": 0}, errno.EOPNOTSUPP, "workers"),
+    ("persist by number", {"persist": 1}, errno.EINVAL, "persist"),
+    ("persist None", {"persist": None}, errno.EINVAL, "persist"),
+    ("persist of tun_fd", {"persist": True, "tun_fd": 3}, errno.EINVAL, "persist"),
+    ("owner without persist", {"owner": 1000}, errno.EINVAL, "owner"),
+    ("owner -1", {"persist": True, "owner": -1}, errno.ERANGE, "owner"),
+    ("owner nobody at all", {"persist": True, "owner": (1 << 32) - 1}, errno.ERANGE, "owner"),
 ]
 
 
@@ -318,7 +324,8 @@ def test_device_open(change: dict[str, Any], number: int, attribute: str) -> Non
 
 
 @pytest.mark.parametrize("change", [{"name": "ovpn%d"}, {"name": "a" * 15}, {"mtu": 68},
-                                    {"mtu": 65451}, {"workers": 1}])  # fmt: skip
+                                    {"mtu": 65451}, {"workers": 1}, {"persist": True},
+                                    {"persist": True, "owner": 0}])  # fmt: skip
 def test_good_devices_pass(change: dict[str, Any]) -> None:
     check(DEVICE_OPEN, replace(GOOD_DEVICE, **change))
 
