@@ -291,14 +291,14 @@ void dco_engine_free(struct dco_engine *engine)
 void dco_engine_freeze(struct dco_engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
-    pthread_mutex_lock(&engine->rcu.lock);
+    dco_rcu_freeze(&engine->rcu);
     pthread_mutex_lock(&engine->events.lock);
 }
 
 void dco_engine_thaw(struct dco_engine *engine)
 {
     pthread_mutex_unlock(&engine->events.lock);
-    pthread_mutex_unlock(&engine->rcu.lock);
+    dco_rcu_thaw(&engine->rcu);
     pthread_mutex_unlock(&engine->lock);
 }
 

@@ -9,7 +9,6 @@ import os
 import re
 import resource
 import signal
-import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -97,8 +96,10 @@ def test_at_any_moment_of_other_threads() -> None:
     with tunnel() as t:
         t.install()
         known |= {str(end.fileno()) for h in (t.client, t.server) for end in (h.app, h.sock)}
+        for end in (t.client.app, t.server.app):
+            end.setblocking(False)
         stop = threading.Event()
-        numbers = itertools.count(10)
+        numbers, rolls = itertools.count(10), itertools.count(3)
         failures: list[object] = []
 
         def churn() -> None:
@@ -112,14 +113,12 @@ def test_at_any_moment_of_other_threads() -> None:
 
         def traffic() -> None:
             with contextlib.suppress(BlockingIOError):
-                t.client.app.send(ipv4("10.8.0.2", "10.8.0.1", bytes(500)), socket.MSG_DONTWAIT)
-                t.server.app.recv(65536, socket.MSG_DONTWAIT)
+                t.client.send(ipv4("10.8.0.2", "10.8.0.1", bytes(500)))
+                t.server.receive()
 
         def roll() -> None:
-            t.install(key_pair(1, seed=3), KeySlot.SECONDARY)
-            t.server_peer.swap_keys()
-            t.client_peer.swap_keys()
-            t.install(key_pair(0, seed=1), KeySlot.SECONDARY)
+            number = next(rolls)
+            t.install(key_pair(number % 2, seed=number % 100), KeySlot.SECONDARY)
             t.server_peer.swap_keys()
             t.client_peer.swap_keys()
 
