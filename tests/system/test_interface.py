@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,8 @@ from ovpn_dco import InterfaceGone, Mode
 from ovpn_dco.testing import Namespace
 
 pytestmark = SYSTEM
+
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x1, 0x1000  # linux/if_tun.h
 
 
 def index_of(namespace: Namespace, name: str) -> int:
@@ -181,6 +185,28 @@ def test_deleted_and_its_name_taken(tunnel: Tunnel) -> None:
         device.persist = True
     device.close()
     assert server.namespace.has_interface("ovpn1")
+
+
+def test_adopted_interface_is_followed_as_well(other: Namespace) -> None:
+    """A TUN that somebody else made, in a namespace that is not ours."""
+    with other.enter():
+        tun = os.open("/dev/net/tun", os.O_RDWR)
+        fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", b"given0", IFF_TUN | IFF_NO_PI))
+    try:
+        with dco.Device.open("label", mode=Mode.P2P, tun_fd=tun, mtu=9000) as device:
+            assert device.name == "given0"
+            assert device.ifindex == index_of(other, "given0")
+            assert device.mtu == 1500
+            other.run(["ip", "link", "set", "given0", "name", "taken0"])
+            device.mtu = 1300
+            assert device.name == "taken0"
+            assert mtu_of(other, "taken0") == 1300
+            assert not device.persist
+            with pytest.raises(dco.InvalidArgument, match="its owner decides"):
+                device.persist = True
+        assert other.has_interface("taken0")
+    finally:
+        os.close(tun)
 
 
 # MTU changed from outside
