@@ -79,7 +79,8 @@ test-sanitized: build $(VENV)/.extra-test ## unit tests with ASan and UBSan in t
 	    UBSAN_OPTIONS=halt_on_error=1 PYTHONMALLOC=malloc \
 	    $(PY) -m pytest -m 'not slow' $(PYTEST_ARGS) tests/unit tests/property tests/security \
 	    --deselect tests/security/test_secrets.py::test_memory_of_a_deleted_key_is_cleansed \
-	    --deselect tests/security/test_secrets.py::test_memory_of_epoch_secrets_is_cleansed
+	    --deselect tests/security/test_secrets.py::test_memory_of_epoch_secrets_is_cleansed \
+	    --ignore tests/security/test_fork.py
 
 # C: tests, lint, fuzzing. Objects of each variant live in build/c/VARIANT.
 

@@ -7,7 +7,7 @@ knows what was asked and says it better. `ovpn_dco.backend.userspace` is the onl
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EBADF, EINTR, EINVAL, errno
+from libc.errno cimport EBADF, EINTR, EINVAL
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
@@ -19,14 +19,6 @@ import os
 
 cdef extern from "<openssl/crypto.h>" nogil:
     void OPENSSL_cleanse(void *data, size_t size)
-
-cdef extern from "<poll.h>" nogil:
-    cdef struct pollfd:
-        int fd
-        short events
-        short revents
-    short POLLIN
-    int poll(pollfd *fds, unsigned long count, int timeout_ms)
 
 cdef extern from "<sys/socket.h>":
     enum:
@@ -214,12 +206,12 @@ cdef class Engine:
 
     # Lifecycle
 
-    def open_tun(self, bytes name, int netns_fd):
+    def open_tun(self, bytes name, int netns_fd, bint existing):
         cdef dco_engine *engine = self.get()
         cdef const char *text = name
         cdef int result
         with nogil:
-            result = dco_engine_open_tun(engine, text, netns_fd)
+            result = dco_engine_open_tun(engine, text, netns_fd, existing)
         check(result)
 
     def adopt_tun(self, fds):
@@ -250,6 +242,17 @@ cdef class Engine:
             with nogil:
                 dco_engine_close(self.engine)
 
+    def freeze(self):
+        """Before a fork: nothing in it is half changed from here to `thaw` or `forget`."""
+        if not self.forgotten:
+            with nogil:
+                dco_engine_freeze(self.engine)
+
+    def thaw(self):
+        """After a fork, in the parent."""
+        if not self.forgotten:
+            dco_engine_thaw(self.engine)
+
     def forget(self):
         """In a forked child: gives back what was inherited, without touching the parent's."""
         self.closed = True
@@ -272,16 +275,11 @@ cdef class Engine:
     def wait(self, int timeout_ms):
         """Until an event waits; False after the time or a signal. < 0: for ever.
 
-        Written here since `select.poll` would resume the wait after a signal (PEP 475)."""
-        cdef pollfd waiter
+        Not `select.poll`, which would resume the wait after a signal (PEP 475)."""
+        cdef dco_engine *engine = self.get()
         cdef int result
-        waiter.fd = check(dco_engine_event_fd(self.get()))
-        waiter.events = POLLIN
-        waiter.revents = 0
         with nogil:
-            result = poll(&waiter, 1, timeout_ms)
-            if result < 0:
-                result = -errno
+            result = dco_engine_wait(engine, timeout_ms)
         if result == -EINTR:
             PyErr_CheckSignals()
             return False
@@ -328,15 +326,39 @@ cdef class Engine:
         )
 
     def tun_info(self):
-        """(name, ifindex, offloads, queues, owned, vnet)."""
+        """(name, ifindex when opened, offloads, queues, owned, existed, present, persistent, vnet)."""
         cdef dco_engine *engine = self.get()
         cdef dco_tun_info info
         cdef int result
         with nogil:
             result = dco_engine_tun_info(engine, &info)
         check(result)
-        return (info.name[:strlen(info.name)], info.ifindex, info.offloads, info.queues,
-                info.owned, info.vnet)
+        return (
+            info.name[:strlen(info.name)], info.ifindex, info.offloads, info.queues, info.owned,
+            info.existed, info.present, info.persistent, info.vnet,
+        )
+
+    def tun_namespace(self):
+        """A new descriptor of the namespace where the interface is now."""
+        cdef dco_engine *engine = self.get()
+        cdef int result
+        with nogil:
+            result = dco_engine_tun_namespace(engine)
+        return check(result)
+
+    def set_persistent(self, bint on):
+        cdef dco_engine *engine = self.get()
+        cdef int result
+        with nogil:
+            result = dco_engine_set_persistent(engine, on)
+        check(result)
+
+    def set_owner(self, uint32_t user):
+        cdef dco_engine *engine = self.get()
+        cdef int result
+        with nogil:
+            result = dco_engine_set_owner(engine, user)
+        check(result)
 
     # Transports
 

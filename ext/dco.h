@@ -72,11 +72,14 @@ struct dco_engine_config {
 };
 
 struct dco_tun_info {
-    char name[16]; /* empty when the port is no interface */
-    uint32_t ifindex;
+    char name[16];    /* as it is called now; empty when the port is no interface */
+    uint32_t ifindex; /* when it was opened */
     uint32_t offloads;
     uint32_t queues;
-    bool owned; /* the engine made the interface and removes it */
+    bool owned;      /* the engine made the interface, or took over a persistent one */
+    bool existed;    /* the latter */
+    bool present;    /* not deleted */
+    bool persistent; /* stays when the engine closes */
     bool vnet;
 };
 
@@ -232,21 +235,31 @@ struct dco_engine_stats {
     uint64_t retired; /* objects that wait for the threads to pass */
 };
 
-/* Lifecycle. `tun_fd` < 0 opens the interface `name` in the namespace `netns_fd` (< 0: here). */
+/* Lifecycle. The interface `name` is made in the namespace `netns_fd` (< 0: here), or, with
+ * `existing`, taken over if it is there and persistent. */
 int dco_engine_create(const struct dco_engine_config *config, struct dco_engine **engine);
-int dco_engine_open_tun(struct dco_engine *engine, const char *name, int netns_fd);
+int dco_engine_open_tun(struct dco_engine *engine, const char *name, int netns_fd, bool existing);
 int dco_engine_adopt_tun(struct dco_engine *engine, const int *fds, unsigned queues);
 int dco_engine_start(struct dco_engine *engine);
-void dco_engine_close(struct dco_engine *engine);     /* stops threads; idempotent */
-void dco_engine_forget(struct dco_engine *engine);    /* after fork, in the child */
-void dco_engine_free(struct dco_engine *engine);      /* closes too */
-int dco_engine_event_fd(struct dco_engine *engine);   /* readable while events wait */
-int dco_engine_control_fd(struct dco_engine *engine); /* readable while control packets wait */
+void dco_engine_close(struct dco_engine *engine);  /* stops threads; idempotent */
+void dco_engine_free(struct dco_engine *engine);   /* closes too */
+void dco_engine_freeze(struct dco_engine *engine); /* before fork: nothing half changed */
+void dco_engine_thaw(struct dco_engine *engine);   /* after fork, in the parent */
+void dco_engine_forget(struct dco_engine *engine); /* after fork, in the child */
+/* Readable while events, or control packets, wait. Whoever has asked may be waiting on it: then it
+ * stays open, and readable, until the engine is freed; else it goes when the engine is closed. */
+int dco_engine_event_fd(struct dco_engine *engine);
+int dco_engine_control_fd(struct dco_engine *engine);
+/* Until an event waits. 1; 0 after the time (< 0: no limit); -EINTR; -EBADF: closed. */
+int dco_engine_wait(struct dco_engine *engine, int timeout_ms);
 int dco_engine_set_offloads(struct dco_engine *engine, uint32_t offloads);
 int dco_engine_offloads(struct dco_engine *engine, uint32_t *allowed, uint32_t *active);
 int dco_engine_set_source_check(struct dco_engine *engine, bool on);
 int dco_engine_stats(struct dco_engine *engine, struct dco_engine_stats *stats);
 int dco_engine_tun_info(struct dco_engine *engine, struct dco_tun_info *info);
+int dco_engine_tun_namespace(struct dco_engine *engine); /* a new descriptor of where it is now */
+int dco_engine_set_persistent(struct dco_engine *engine, bool on);
+int dco_engine_set_owner(struct dco_engine *engine, uint32_t user);
 
 int dco_transport_attach_udp(struct dco_engine *engine, int fd,
                              const struct dco_transport_config *config, uint64_t *transport);

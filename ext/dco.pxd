@@ -76,6 +76,9 @@ cdef extern from "dco.h" nogil:
         uint32_t offloads
         uint32_t queues
         bint owned
+        bint existed
+        bint present
+        bint persistent
         bint vnet
 
     cdef struct dco_transport_config:
@@ -181,19 +184,25 @@ cdef extern from "dco.h" nogil:
         uint64_t retired
 
     int dco_engine_create(const dco_engine_config *config, dco_engine **engine)
-    int dco_engine_open_tun(dco_engine *engine, const char *name, int netns_fd)
+    int dco_engine_open_tun(dco_engine *engine, const char *name, int netns_fd, bint existing)
     int dco_engine_adopt_tun(dco_engine *engine, const int *fds, unsigned queues)
     int dco_engine_start(dco_engine *engine)
     void dco_engine_close(dco_engine *engine)
-    void dco_engine_forget(dco_engine *engine)
     void dco_engine_free(dco_engine *engine)
+    void dco_engine_freeze(dco_engine *engine)
+    void dco_engine_thaw(dco_engine *engine)
+    void dco_engine_forget(dco_engine *engine)
     int dco_engine_event_fd(dco_engine *engine)
     int dco_engine_control_fd(dco_engine *engine)
+    int dco_engine_wait(dco_engine *engine, int timeout_ms)
     int dco_engine_set_offloads(dco_engine *engine, uint32_t offloads)
     int dco_engine_offloads(dco_engine *engine, uint32_t *allowed, uint32_t *active)
     int dco_engine_set_source_check(dco_engine *engine, bint on)
     int dco_engine_stats_read "dco_engine_stats" (dco_engine *engine, dco_engine_stats *stats)
     int dco_engine_tun_info(dco_engine *engine, dco_tun_info *info)
+    int dco_engine_tun_namespace(dco_engine *engine)
+    int dco_engine_set_persistent(dco_engine *engine, bint on)
+    int dco_engine_set_owner(dco_engine *engine, uint32_t user)
 
     int dco_transport_attach_udp(dco_engine *engine, int fd, const dco_transport_config *config,
                                  uint64_t *transport)

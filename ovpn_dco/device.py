@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from . import net
 from .backend.base import Backend
 from .control import ControlPort, EventPort
+from .interface import InnerSide
 from .model import (
     DeviceStats,
     Event,
@@ -30,20 +31,22 @@ from .model import (
 from .peer import Peer, Peers, PeerSpec
 from .routes import Routes
 from .transport import Transport
-from .validation.arguments import bounded, integer, interface_addresses, offloads_of
+from .validation.arguments import (
+    bounded,
+    descriptors_of,
+    integer,
+    interface_addresses,
+    offloads_of,
+)
 from .validation.rules import DEVICE_OPEN, DeviceAttributes, check, refuse
 
 if TYPE_CHECKING:
     import socket
 
-    from .backend.userspace import UserspaceBackend
 
 SO_COOKIE = 57  # asm-generic/socket.h; not in the socket module
 MTU_DEFAULT = 1420
 MAX_PEERS_DEFAULT = 65536
-DATA_OVERHEAD = 28  # bytes that sealing adds at most, in the epoch format
-UDP_PAYLOAD_MAX = 65507  # bytes, over IPv4
-GSO_SEGMENTS_MAX = 64
 TRIALS_MAX = 65535
 
 logger = logging.getLogger("ovpn_dco")
@@ -55,26 +58,12 @@ class Device:
     Any thread may call anything at any time. A call either takes effect or raises a `DcoError` and
     changes nothing; after `close`, and in a forked child, every call raises DeviceClosed."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        *,
-        name: str,
-        mode: Mode,
-        mtu: int,
-        netns: net.Netns,
-        workers: int = 1,
-    ) -> None:
+    def __init__(self, backend: Backend, *, mode: Mode, inner: InnerSide):
         self._backend = backend
-        self._workers = workers
         self._mode = mode
-        self._mtu = mtu
-        self._netns = netns
-        self._namespace = -1
-        self._lock = threading.Lock()  # of _namespace
+        self._inner = inner
         self._peers = Peers(backend, mode)
         self._events = EventPort(backend, self._peers.transports)
-        self._name = name
         self.control = ControlPort(backend, self._peers.transports)
         self.routes = Routes(self._peers)
         with _registry:
@@ -101,6 +90,8 @@ class Device:
         start: bool = True,
         source_check: SourceCheck | str | None = None,
         max_peers: int = MAX_PEERS_DEFAULT,
+        persist: bool = False,
+        owner: int | None = None,
     ) -> Device:
         """Makes interface `name` ("ovpn%d": the first free number), or uses `tun_fd`.
 
@@ -121,6 +112,10 @@ class Device:
         `source_check` is STRICT in MULTIPEER mode and OFF in P2P mode unless given. `start=False`
         makes no thread before `start()`, so that privileges can be dropped in between.
 
+        The interface goes with the device, or with the process, unless `persist`: then it stays
+        with its addresses, and the next `open` of that name with `persist` takes it over. What is
+        set already is not set again, so that this takes no privilege for the user id `owner`.
+
         Raises InvalidArgument or OutOfRange naming the argument, UnsupportedError for what the
         back end lacks, AlreadyExists or Busy for a name in use, PermissionDenied and others naming
         /dev/net/tun with its mode and owner."""
@@ -131,6 +126,9 @@ class Device:
             max_peers=integer("max_peers", max_peers),
             workers=None if workers is None else integer("workers", workers),
             single_thread=single_thread,
+            tun_fd=None if tun_fd is None else descriptors_of(tun_fd),
+            persist=persist,
+            owner=None if owner is None else integer("owner", owner),
         )
         check(DEVICE_OPEN, attributes)
         packed_addresses = interface_addresses(addresses)
@@ -147,9 +145,10 @@ class Device:
             workers=workers or 1,
             single_thread=_single_thread(single_thread, workers),
         )
-        device = cls(engine, name=name, mode=mode, mtu=mtu, netns=netns, workers=workers or 1)
+        inner = InnerSide(engine, attributes, netns)
+        device = cls(engine, mode=mode, inner=inner)
         try:
-            device._open_interface(engine, tun_fd, packed_addresses, up)
+            inner.open(engine, packed_addresses, up)
             if start:
                 device.start()
         except BaseException:
@@ -158,56 +157,25 @@ class Device:
         logger.info("%s: %s back end, %s mode", device.name, device.backend, mode.name)
         return device
 
-    def _open_interface(
-        self,
-        engine: UserspaceBackend,
-        tun_fd: int | Sequence[int] | None,
-        addresses: tuple[tuple[str, int], ...],
-        up: bool,
-    ) -> None:
-        self._namespace = net.open_namespace(self._netns)
-        if tun_fd is None:
-            engine.open_tun(self._name, self._namespace)
-        else:
-            engine.adopt_tun(_descriptors(tun_fd, self._workers))
-        interface = engine.interface()
-        self._name = interface.name or self._name
-        if not interface.name:
-            if addresses or up:
-                argument = "addresses" if addresses else "up"
-                raise refuse(errno.EINVAL, argument, "needs an interface, which tun_fd is not")
-            return
-        config = net.InterfaceConfig(
-            mtu=self._mtu if interface.owned else None,
-            gso_segments=_train_length(self._mtu) if interface.owned else None,
-            addresses=addresses,
-            up=up,
-        )
-        if config != net.InterfaceConfig():
-            net.configure(self._name, config, namespace=self._namespace)
-
     def start(self) -> None:
         """Starts the threads, if they do not run yet."""
         self._backend.start()
 
     def close(self) -> None:
-        """Stops the threads, closes the interface if it was made here, and gives sockets back.
+        """Stops the threads, removes the interface if it was made here and is not persistent, and
+        gives sockets back.
 
-        Peers go with their device; their events can no longer be read. Idempotent; calls of other
-        threads that wait return or raise DeviceClosed."""
+        Peers go with their device; their events can no longer be read. Idempotent, and done when
+        it returns, also where another thread was first; calls of other threads that wait return or
+        raise DeviceClosed. A descriptor that `fileno` has given away stays open and readable until
+        the device is collected, since somebody may be waiting on it; all others are closed."""
         self._backend.close()
-        with self._lock:
-            namespace, self._namespace = self._namespace, -1
-        if namespace >= 0:
-            os.close(namespace)
+        self._inner.close()
 
     def _forget(self) -> None:
         self._backend.forget()
         self.routes.forget()
-        self._lock = threading.Lock()
-        if self._namespace >= 0:
-            os.close(self._namespace)
-        self._namespace = -1
+        self._inner.forget()
 
     @property
     def closed(self) -> bool:
@@ -233,14 +201,15 @@ class Device:
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
-        return f"<Device {self._name} {self._mode.name} {self._backend.name}{state}>"
+        return f"<Device {self.name} {self._mode.name} {self._backend.name}{state}>"
 
     # What it is
 
     @property
     def name(self) -> str:
-        """Of the interface; the label given to `open` where there is none."""
-        return self._name
+        """Of the interface as it is called now, since anybody may rename it; the last one after it
+        was deleted or the device closed. The label given to `open` where there is no interface."""
+        return self._inner.name
 
     @property
     def mode(self) -> Mode:
@@ -259,34 +228,34 @@ class Device:
 
     @property
     def ifindex(self) -> int:
-        """In the interface's namespace; 0 where there is no interface that can be seen."""
-        return self._backend.interface().ifindex
+        """In the namespace where the interface is now; 0 where there is none, or none that can be
+        seen."""
+        return self._inner.index
 
     @property
     def netns(self) -> net.Netns:
-        """As given to `open`."""
-        return self._netns
+        """As given to `open`. An interface that is moved to another namespace works on there, and
+        `mtu` and `ifindex` follow it; this does not."""
+        return self._inner.netns
 
     @property
     def mtu(self) -> int:
         """Bytes of the largest inner packet. A packet descriptor has no MTU of its own: there it
         is what was last set here, and nothing enforces it."""
-        name = self._backend.interface().name
-        if not name:
-            return self._mtu
-        with self._lock:
-            return net.get_mtu(name, namespace=self._namespace)
+        return self._inner.mtu
 
     @mtu.setter
     def mtu(self, mtu: int) -> None:
-        value = integer("mtu", mtu)
-        check(DEVICE_OPEN, DeviceAttributes(self._name, self._mode, value, max_peers=1))
-        name = self._backend.interface().name
-        if name:
-            with self._lock:
-                config = net.InterfaceConfig(mtu=value, gso_segments=_train_length(value))
-                net.configure(name, config, namespace=self._namespace)
-        self._mtu = value
+        self._inner.mtu = mtu
+
+    @property
+    def persist(self) -> bool:
+        """Whether the interface stays when the device is closed or its process dies."""
+        return self._inner.persist
+
+    @persist.setter
+    def persist(self, persist: bool) -> None:
+        self._inner.persist = persist
 
     @property
     def offloads(self) -> Offloads:
@@ -464,29 +433,11 @@ class Device:
         return self._events.stream()
 
 
-def _train_length(mtu: int) -> int:
-    """How many sealed packets of full size one UDP send takes (65507 bytes, 64 segments).
-
-    A super-packet of just as many segments leaves in one message instead of a long and a short
-    one: 45 packets of up to 1448 bytes at an MTU of 1420."""
-    return max(1, min(UDP_PAYLOAD_MAX // (mtu + DATA_OVERHEAD), GSO_SEGMENTS_MAX))
-
-
 def _single_thread(asked: bool | None, workers: int | None) -> bool:
     """Two threads on one core only take turns."""
     if asked is None:
         return workers is None and len(os.sched_getaffinity(0)) == 1
     return asked
-
-
-def _descriptors(tun_fd: int | Sequence[int], workers: int) -> list[int]:
-    if isinstance(tun_fd, int) or not isinstance(tun_fd, Sequence):
-        return [integer("tun_fd", tun_fd)]
-    fds = [integer("tun_fd", fd) for fd in tun_fd]
-    if not 1 <= len(fds) <= workers:
-        message = f"must be 1 to {workers} descriptors: one for each worker"
-        raise refuse(errno.EINVAL, "tun_fd", message)
-    return fds
 
 
 def _source_check(value: SourceCheck | str | None, mode: Mode) -> SourceCheck:
@@ -537,18 +488,35 @@ def _buffer_size(attribute: str, value: int | None) -> int:
 
 
 # In a forked child only the thread that forked goes on: the engine's are gone, and what they held
-# locked stays locked. So the child only closes what it inherited and cleanses the keys.
+# locked stays locked. So the child only closes what it inherited and cleanses the keys. It is
+# forked while nothing is half changed, so that it finds every one of them.
 
 _devices: weakref.WeakSet[Device] = weakref.WeakSet()
-_registry = threading.RLock()  # of _devices, and of attaching a socket to only one of them
+_registry = threading.RLock()  # of the rest here, and of attaching a socket to only one of them
+_frozen: list[Device] = []  # between a fork's beginning and its end, in which _registry is held
+
+
+def _freeze_all() -> None:
+    _registry.acquire()
+    _frozen.extend(_devices)
+    for device in _frozen:
+        device._backend.freeze()
+
+
+def _thaw_all() -> None:
+    for device in _frozen:
+        device._backend.thaw()
+    _frozen.clear()
+    _registry.release()
 
 
 def _forget_all() -> None:
     global _registry
     _registry = threading.RLock()
-    for device in list(_devices):
+    for device in _frozen:
         device._forget()
+    _frozen.clear()
     _devices.clear()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(before=_freeze_all, after_in_parent=_thaw_all, after_in_child=_forget_all)

@@ -8,6 +8,7 @@
 int dco_bell_init(struct dco_bell *bell)
 {
     atomic_init(&bell->rung, false);
+    atomic_init(&bell->handed, false);
     bell->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return bell->fd < 0 ? -errno : 0;
 }
@@ -17,6 +18,20 @@ void dco_bell_destroy(struct dco_bell *bell)
     if (bell->fd >= 0)
         close(bell->fd);
     bell->fd = -1;
+}
+
+int dco_bell_hand_out(struct dco_bell *bell)
+{
+    atomic_store(&bell->handed, true);
+    return bell->fd;
+}
+
+void dco_bell_retire(struct dco_bell *bell)
+{
+    if (atomic_load(&bell->handed))
+        dco_bell_ring(bell);
+    else
+        dco_bell_destroy(bell);
 }
 
 void dco_bell_ring(struct dco_bell *bell)

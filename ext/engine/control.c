@@ -44,8 +44,10 @@ int dco_control_receive(struct dco_engine *engine, struct dco_control_packet *pa
 {
     struct dco_ring *ring;
     size_t size;
-    int taken = 0;
+    int taken = dco_engine_join(engine);
 
+    if (taken)
+        return taken;
     pthread_mutex_lock(&engine->control_lock);
     ring = oldest(engine, &size);
     if (!ring) {
@@ -61,5 +63,6 @@ int dco_control_receive(struct dco_engine *engine, struct dco_control_packet *pa
         taken = 1;
     }
     pthread_mutex_unlock(&engine->control_lock);
+    dco_engine_part(engine);
     return taken;
 }

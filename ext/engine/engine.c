@@ -3,6 +3,7 @@
 #include "engine/engine.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -78,6 +79,7 @@ int dco_engine_create(const struct dco_engine_config *config, struct dco_engine 
     engine->events.bell.fd = engine->control_bell.fd = -1;
     atomic_store(&engine->offloads, config->offloads);
     atomic_store(&engine->source_check, config->source_check);
+    pthread_mutex_init(&engine->closing, NULL);
     pthread_mutex_init(&engine->lock, NULL);
     pthread_mutex_init(&engine->control_lock, NULL);
     error = init_parts(engine);
@@ -115,14 +117,14 @@ static int enter_without_tun(struct dco_engine *engine)
     return error;
 }
 
-int dco_engine_open_tun(struct dco_engine *engine, const char *name, int netns_fd)
+int dco_engine_open_tun(struct dco_engine *engine, const char *name, int netns_fd, bool existing)
 {
     int error = enter_without_tun(engine);
 
     if (error)
         return error;
-    error =
-        dco_tun_open(&engine->tun, name, netns_fd, engine->config.offloads, engine->config.workers);
+    error = dco_tun_open(&engine->tun, name, netns_fd, existing, engine->config.offloads,
+                         engine->config.workers);
     engine->tun_open = !error;
     dco_engine_leave(engine);
     return error;
@@ -154,8 +156,11 @@ static int start_workers(struct dco_engine *engine)
 
     for (unsigned i = 0; i < engine->workers && !error; i++)
         error = dco_worker_start(&engine->worker[i]);
-    if (error)
+    if (error) {
         stop_workers(engine);
+        for (unsigned i = 0; i < engine->workers; i++)
+            dco_worker_undo_start(&engine->worker[i]);
+    }
     return error;
 }
 
@@ -235,24 +240,6 @@ void dco_engine_remove_peers_of(struct dco_engine *engine, struct dco_transport 
 
 /* --- the end --- */
 
-/* Calls that use a transport without the lock end soon: their sends do not block for long. */
-static void wait_for_pins(struct dco_engine *engine)
-{
-    struct timespec pause = {.tv_nsec = 100000};
-    struct dco_transport *transport;
-    bool pinned = true;
-
-    while (pinned) {
-        pinned = false;
-        pthread_mutex_lock(&engine->lock);
-        for (uint32_t slot = 0; (transport = dco_transport_next(&engine->transports, &slot));)
-            pinned |= transport->pins;
-        pthread_mutex_unlock(&engine->lock);
-        if (pinned)
-            nanosleep(&pause, NULL);
-    }
-}
-
 /* Their records go with them. */
 static void withdraw_transport_events(struct dco_engine *engine)
 {
@@ -262,31 +249,63 @@ static void withdraw_transport_events(struct dco_engine *engine)
         dco_events_withdraw(&engine->events, &transport->record);
 }
 
-void dco_engine_close(struct dco_engine *engine)
+static bool calls_under_way(struct dco_engine *engine)
 {
-    if (dco_engine_enter(engine))
-        return;
-    engine->state = DCO_ENGINE_CLOSED;
-    dco_engine_leave(engine);
+    bool any = atomic_load(&engine->calls);
+    struct dco_transport *transport;
 
-    stop_workers(engine);
-    wait_for_pins(engine);
     pthread_mutex_lock(&engine->lock);
-    dco_engine_remove_peers_of(engine, NULL, DCO_DELETED_TEARDOWN);
-    withdraw_transport_events(engine);
-    dco_transport_table_destroy(&engine->transports);
-    dco_tun_close(&engine->tun);
+    for (uint32_t slot = 0; (transport = dco_transport_next(&engine->transports, &slot));)
+        any |= transport->pins;
     pthread_mutex_unlock(&engine->lock);
-    dco_bell_ring(&engine->events.bell); /* whoever waits finds out */
-    dco_bell_ring(&engine->control_bell);
+    return any;
+}
+
+/* Calls without the lock end soon: sends do not block for long, and whoever waits is woken. More
+ * than once, since a call that reads events may silence the bell a moment later. */
+static void wait_for_calls(struct dco_engine *engine)
+{
+    struct timespec pause = {.tv_nsec = 100000};
+
+    dco_bell_ring(&engine->events.bell);
+    while (calls_under_way(engine)) {
+        nanosleep(&pause, NULL);
+        dco_bell_ring(&engine->events.bell);
+    }
 }
 
 static void destroy_workers(struct dco_engine *engine)
 {
     for (unsigned i = 0; i < engine->workers; i++)
         dco_worker_destroy(&engine->worker[i]);
-    free(engine->worker);
-    engine->worker = NULL;
+}
+
+/* Under the lock, so that a fork finds all of it or nothing done. */
+static void give_everything_back(struct dco_engine *engine)
+{
+    dco_engine_remove_peers_of(engine, NULL, DCO_DELETED_TEARDOWN);
+    withdraw_transport_events(engine);
+    dco_transport_table_destroy(&engine->transports);
+    dco_tun_close(&engine->tun);
+    dco_bell_retire(&engine->events.bell);
+    dco_bell_retire(&engine->control_bell);
+    destroy_workers(engine);
+}
+
+void dco_engine_close(struct dco_engine *engine)
+{
+    pthread_mutex_lock(&engine->closing); /* whoever is second returns when the first is done */
+    if (!dco_engine_enter(engine)) {
+        engine->state = DCO_ENGINE_CLOSED;
+        atomic_store(&engine->closed, true);
+        dco_engine_leave(engine);
+        stop_workers(engine);
+        wait_for_calls(engine);
+        pthread_mutex_lock(&engine->lock);
+        give_everything_back(engine);
+        pthread_mutex_unlock(&engine->lock);
+    }
+    pthread_mutex_unlock(&engine->closing);
 }
 
 void dco_engine_free(struct dco_engine *engine)
@@ -294,7 +313,6 @@ void dco_engine_free(struct dco_engine *engine)
     if (!engine)
         return;
     dco_engine_close(engine);
-    destroy_workers(engine);
     if (engine->rcu.tail)
         dco_rcu_destroy(&engine->rcu);
     if (engine->events.tail)
@@ -303,46 +321,107 @@ void dco_engine_free(struct dco_engine *engine)
     dco_lpm_destroy(&engine->lpm);
     dco_peer_table_destroy(&engine->peers);
     OSSL_LIB_CTX_free(engine->library);
+    pthread_mutex_destroy(&engine->closing);
     pthread_mutex_destroy(&engine->lock);
     pthread_mutex_destroy(&engine->control_lock);
     free(engine);
 }
 
-/* In the child of a fork: the threads are the parent's, and locks may be held by threads that do
- * not exist here. So nothing is waited for: keys are cleansed and descriptors closed, and the
- * parent's sockets keep the options that it set. */
-void dco_engine_forget(struct dco_engine *engine)
+/* --- fork --- */
+
+/* Whoever changes peers, keys or what is retired holds one of these locks: the child of a fork that
+ * holds all of them has a copy in which nothing is half done. The threads only try them. */
+void dco_engine_freeze(struct dco_engine *engine)
 {
-    engine->state = DCO_ENGINE_CLOSED;
+    pthread_mutex_lock(&engine->lock);
+    dco_rcu_freeze(&engine->rcu);
+    pthread_mutex_lock(&engine->events.lock);
+}
+
+void dco_engine_thaw(struct dco_engine *engine)
+{
+    pthread_mutex_unlock(&engine->events.lock);
+    dco_rcu_thaw(&engine->rcu);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+/* The parent's locks, some of them held by threads that do not exist here. */
+static void renew_locks(struct dco_engine *engine)
+{
+    pthread_mutex_init(&engine->closing, NULL);
     pthread_mutex_init(&engine->lock, NULL);
     pthread_mutex_init(&engine->control_lock, NULL);
     pthread_mutex_init(&engine->rcu.lock, NULL);
     pthread_mutex_init(&engine->events.lock, NULL);
+}
+
+/* In the child of a fork: the threads are the parent's. So nothing is waited for: keys are cleansed
+ * and descriptors closed, and the parent's sockets keep the options that it set. Bells first: what
+ * is released here would ring them, and they are the parent's, too. */
+void dco_engine_forget(struct dco_engine *engine)
+{
+    engine->state = DCO_ENGINE_CLOSED;
+    atomic_store(&engine->closed, true);
+    atomic_store(&engine->calls, 0);
+    renew_locks(engine);
+    dco_bell_destroy(&engine->events.bell);
+    dco_bell_destroy(&engine->control_bell);
     for (unsigned i = 0; i < engine->workers; i++)
         engine->worker[i].transmit_started = engine->worker[i].receive_started = false;
-    engine->rcu.readers = 0;
+    dco_rcu_destroy(&engine->rcu);
     for (struct dco_peer *peer = engine->peers.first; peer; peer = peer->next)
         for (int slot = 0; slot < 2; slot++)
             dco_key_free(atomic_exchange(&peer->keys.slot[slot], NULL));
     dco_transport_table_forget(&engine->transports);
     dco_tun_close(&engine->tun);
-    dco_bell_destroy(&engine->events.bell);
-    dco_bell_destroy(&engine->control_bell);
-    for (unsigned i = 0; i < engine->workers; i++)
-        dco_worker_destroy(&engine->worker[i]);
+    destroy_workers(engine);
+}
+
+/* --- waiting --- */
+
+static int hand_out(struct dco_engine *engine, struct dco_bell *bell)
+{
+    int fd = dco_engine_join(engine);
+
+    if (fd)
+        return fd;
+    fd = dco_bell_hand_out(bell);
+    dco_engine_part(engine);
+    return fd;
 }
 
 int dco_engine_event_fd(struct dco_engine *engine)
 {
-    return engine->events.bell.fd;
+    return hand_out(engine, &engine->events.bell);
 }
 
 int dco_engine_control_fd(struct dco_engine *engine)
 {
-    return engine->control_bell.fd;
+    return hand_out(engine, &engine->control_bell);
+}
+
+int dco_engine_wait(struct dco_engine *engine, int timeout_ms)
+{
+    struct pollfd bell = {.events = POLLIN};
+    int result = dco_engine_join(engine);
+
+    if (result)
+        return result;
+    bell.fd = engine->events.bell.fd;
+    result = poll(&bell, 1, timeout_ms);
+    if (result < 0)
+        result = -errno;
+    dco_engine_part(engine);
+    return result;
 }
 
 int dco_event_poll(struct dco_engine *engine, struct dco_event *events, size_t capacity)
 {
-    return dco_events_take(&engine->events, events, capacity);
+    int taken = dco_engine_join(engine);
+
+    if (taken)
+        return taken;
+    taken = dco_events_take(&engine->events, events, capacity);
+    dco_engine_part(engine);
+    return taken;
 }

@@ -5,6 +5,7 @@
 #ifndef DCO_ENGINE_ENGINE_H
 #define DCO_ENGINE_ENGINE_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -25,8 +26,11 @@ enum dco_engine_state { DCO_ENGINE_NEW, DCO_ENGINE_RUNNING, DCO_ENGINE_CLOSED };
 struct dco_engine {
     struct dco_engine_config config;
     OSSL_LIB_CTX *library;
+    pthread_mutex_t closing; /* held for the whole of a close; taken before `lock` */
     pthread_mutex_t lock;
     enum dco_engine_state state; /* lock */
+    atomic_bool closed;          /* the same for calls that do without the lock */
+    _Atomic uint32_t calls;      /* of that kind, under way: a close waits for them */
     bool tun_open;               /* lock */
     uint64_t generations;        /* lock */
     _Atomic bool source_check;
@@ -63,6 +67,23 @@ static inline uint64_t dco_now_ns(void)
 /* Takes the lock: 0, or -EBADF (and no lock) when the engine is closed. */
 int dco_engine_enter(struct dco_engine *engine);
 void dco_engine_leave(struct dco_engine *engine);
+
+/* For a call that waits, or uses what only a close takes away, without the lock: 0, or -EBADF when
+ * the engine is closed. Either this sees `closed`, or the close sees the call: both are
+ * sequentially consistent. */
+static inline int dco_engine_join(struct dco_engine *engine)
+{
+    atomic_fetch_add(&engine->calls, 1);
+    if (!atomic_load(&engine->closed))
+        return 0;
+    atomic_fetch_sub(&engine->calls, 1);
+    return -EBADF;
+}
+
+static inline void dco_engine_part(struct dco_engine *engine)
+{
+    atomic_fetch_sub(&engine->calls, 1);
+}
 
 /* Under the lock: the peer, or NULL when it is gone or of another generation. */
 struct dco_peer *dco_engine_find(struct dco_engine *engine, struct dco_peer_ref ref);

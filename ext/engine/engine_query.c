@@ -76,13 +76,58 @@ int dco_engine_tun_info(struct dco_engine *engine, struct dco_tun_info *info)
         return error;
     memset(info, 0, sizeof *info);
     if (engine->tun_open) {
+        info->present = !engine->tun.interface || !dco_tun_look(&engine->tun, &info->persistent);
         memcpy(info->name, engine->tun.name, sizeof info->name);
         info->ifindex = engine->tun.ifindex;
         info->offloads = atomic_load(&engine->tun.offloads);
         info->queues = engine->tun.queues;
         info->owned = engine->tun.owned;
+        info->existed = engine->tun.existed;
         info->vnet = engine->tun.vnet;
     }
     dco_engine_leave(engine);
     return 0;
+}
+
+/* Under the lock: one that we made, or took over. */
+static int own_interface(const struct dco_engine *engine)
+{
+    return engine->tun_open && engine->tun.owned ? 0 : -EINVAL;
+}
+
+int dco_engine_tun_namespace(struct dco_engine *engine)
+{
+    int fd = dco_engine_enter(engine);
+
+    if (fd)
+        return fd;
+    fd = engine->tun_open && engine->tun.interface ? dco_tun_namespace(&engine->tun) : -ENODEV;
+    dco_engine_leave(engine);
+    return fd;
+}
+
+int dco_engine_set_persistent(struct dco_engine *engine, bool on)
+{
+    int error = dco_engine_enter(engine);
+
+    if (error)
+        return error;
+    error = own_interface(engine);
+    if (!error)
+        error = dco_tun_set_persistent(&engine->tun, on);
+    dco_engine_leave(engine);
+    return error;
+}
+
+int dco_engine_set_owner(struct dco_engine *engine, uint32_t user)
+{
+    int error = dco_engine_enter(engine);
+
+    if (error)
+        return error;
+    error = own_interface(engine);
+    if (!error)
+        error = dco_tun_set_owner(&engine->tun, user);
+    dco_engine_leave(engine);
+    return error;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "codec/tcpframe.h"
 #include "engine/engine.h"
@@ -74,9 +75,9 @@ static void forget(struct dco_transport *transport)
         transport->udp[i].options = transport->udp[i].group = 0;
         dco_udp_detach(&transport->udp[i]);
     }
-    if (transport->stream) {
-        transport->stream->tcp.options = 0;
-        dco_tcp_detach(&transport->stream->tcp);
+    if (transport->stream) { /* the memory may be in the hands of a thread that is not here */
+        close(transport->stream->tcp.fd);
+        transport->stream->tcp.fd = -1;
     }
     if (transport->listener) {
         transport->listener->socket.changed = false;
@@ -325,8 +326,7 @@ static void end_stream(struct dco_engine *engine, struct dco_transport *transpor
     pthread_mutex_unlock(&home->sealing);
 }
 
-/* On return nobody here reads the socket any more, and its options are as they were. */
-int dco_transport_detach(struct dco_engine *engine, uint64_t id)
+static int detach(struct dco_engine *engine, uint64_t id)
 {
     struct dco_transport *transport;
     int error = dco_engine_enter(engine);
@@ -353,6 +353,19 @@ int dco_transport_detach(struct dco_engine *engine, uint64_t id)
     dco_events_withdraw(&engine->events, &transport->record);
     dco_transport_free(transport);
     return 0;
+}
+
+/* On return nobody here reads the socket any more, and its options are as they were. What is
+ * released on the way rings a bell, so a close has to wait. */
+int dco_transport_detach(struct dco_engine *engine, uint64_t id)
+{
+    int error = dco_engine_join(engine);
+
+    if (error)
+        return error;
+    error = detach(engine, id);
+    dco_engine_part(engine);
+    return error;
 }
 
 bool dco_transport_fail(struct dco_engine *engine, struct dco_transport *transport, int error,

@@ -423,6 +423,17 @@ static int start_thread(pthread_t *thread, const char *name, void *(*main)(void 
     return -error;
 }
 
+/* Where there was no room for a thread there may be some later. */
+void dco_worker_undo_start(struct dco_worker *worker)
+{
+    int fd = tun_queue(worker);
+
+    quiet_bell(worker->stop_fd);
+    atomic_store(&worker->stopping, false);
+    epoll_ctl(worker->transmit_epoll, EPOLL_CTL_DEL, fd, NULL);
+    epoll_ctl(worker->receive_epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
 static int watch_tun(struct dco_worker *worker)
 {
     int fd = tun_queue(worker);

@@ -54,6 +54,9 @@ int dco_worker_start(struct dco_worker *worker);
 void dco_worker_stop(struct dco_worker *worker);
 void dco_worker_join(struct dco_worker *worker);
 
+/* After a stop, of one that could not be started in full: it can be started again. */
+void dco_worker_undo_start(struct dco_worker *worker);
+
 /* Something about the timers has changed. From any thread. */
 void dco_worker_kick(struct dco_worker *worker);
 

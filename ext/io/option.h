@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define DCO_OPTIONS_MAX 12u
+#define DCO_OPTIONS_MAX 16u
 
 /* A socket option that we changed, and what it was. */
 struct dco_option {
@@ -19,8 +19,8 @@ bool dco_option_save(int fd, struct dco_option *list, unsigned *count, int level
 /* Remembers it and sets another. */
 bool dco_option_set(int fd, struct dco_option *list, unsigned *count, int level, int name,
                     int value);
-/* SO_SNDBUF or SO_RCVBUF, with `force` (SO_SNDBUFFORCE, SO_RCVBUFFORCE) where that is allowed. */
-void dco_option_set_buffer(int fd, struct dco_option *list, unsigned *count, int name, int force,
+/* SO_SNDBUF or SO_RCVBUF, beyond the limit of the system where that is allowed. */
+void dco_option_set_buffer(int fd, struct dco_option *list, unsigned *count, int name,
                            uint32_t bytes);
 /* Puts all back, the last one changed first. */
 void dco_option_restore(int fd, struct dco_option *list, unsigned *count);

@@ -81,10 +81,9 @@ static void set_buffers(struct dco_tcp *tcp, const struct dco_transport_config *
         return;
     dco_option_save(tcp->fd, tcp->option, &tcp->options, SOL_SOCKET, SO_BUF_LOCK);
     if (config->send_buffer)
-        dco_option_set_buffer(tcp->fd, tcp->option, &tcp->options, SO_SNDBUF, SO_SNDBUFFORCE,
-                              config->send_buffer);
+        dco_option_set_buffer(tcp->fd, tcp->option, &tcp->options, SO_SNDBUF, config->send_buffer);
     if (config->receive_buffer)
-        dco_option_set_buffer(tcp->fd, tcp->option, &tcp->options, SO_RCVBUF, SO_RCVBUFFORCE,
+        dco_option_set_buffer(tcp->fd, tcp->option, &tcp->options, SO_RCVBUF,
                               config->receive_buffer);
 }
 

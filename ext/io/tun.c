@@ -20,6 +20,12 @@
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
 #endif
+#ifndef TUNGETDEVNETNS /* Linux 5.2 */
+#define TUNGETDEVNETNS _IO('T', 227)
+#endif
+
+/* What TUNSETVNETHDRSZ is on a fresh interface; a persistent one keeps what its last user set. */
+#define VNET_HEADER_SIZE 10
 
 /* The kernel default of 500 packets is 3 ms of small packets: less than a time slice. */
 #define TUN_QUEUE_LENGTH 4096
@@ -73,6 +79,7 @@ struct opening {
     const char *name;
     uint32_t offloads;
     unsigned queues;
+    bool existing;
 };
 
 static int set_queue_length(const struct ifreq *named)
@@ -90,14 +97,47 @@ static int set_queue_length(const struct ifreq *named)
     return error;
 }
 
-/* The next queue: of a new interface, or of the one that `request` names. */
-static int open_queue(struct dco_tun *tun, struct ifreq *request)
+static int open_node(struct dco_tun *tun)
 {
     int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0)
         return -errno;
     tun->queue[tun->queues++] = fd;
+    return fd;
+}
+
+/* Without IFF_TUN_EXCL an existing persistent interface of that name is taken over, which must be
+ * asked for. */
+static int take_interface(struct dco_tun *tun, struct ifreq *request, bool existing)
+{
+    short flags = request->ifr_flags;
+    int size = VNET_HEADER_SIZE;
+    int fd = open_node(tun);
+
+    if (fd < 0)
+        return fd;
+    request->ifr_flags = (short)(flags | IFF_TUN_EXCL);
+    if (!ioctl(fd, TUNSETIFF, request)) {
+        request->ifr_flags = flags;
+        return 0;
+    }
+    if (errno != EBUSY || !existing)
+        return -errno;
+    request->ifr_flags = flags;
+    if (ioctl(fd, TUNSETIFF, request) || (tun->vnet && ioctl(fd, TUNSETVNETHDRSZ, &size)))
+        return -errno;
+    tun->existed = true;
+    return 0;
+}
+
+/* Another queue of the interface that `request` names. */
+static int add_queue(struct dco_tun *tun, struct ifreq *request)
+{
+    int fd = open_node(tun);
+
+    if (fd < 0)
+        return fd;
     return ioctl(fd, TUNSETIFF, request) ? -errno : 0;
 }
 
@@ -110,16 +150,13 @@ static int create_interface(void *argument)
 
     strncpy(request.ifr_name, opening->name, IFNAMSIZ - 1);
     request.ifr_flags = IFF_TUN | IFF_NO_PI;
-    if (opening->offloads & DCO_OFFLOAD_TUN_VNET)
+    if (tun->vnet)
         request.ifr_flags |= IFF_VNET_HDR;
     if (opening->queues > 1)
         request.ifr_flags |= IFF_MULTI_QUEUE;
-    /* Without IFF_TUN_EXCL an existing persistent interface of that name would be taken over. */
-    request.ifr_flags |= (short)IFF_TUN_EXCL;
-    error = open_queue(tun, &request);
-    request.ifr_flags &= (short)~IFF_TUN_EXCL;
+    error = take_interface(tun, &request, opening->existing);
     while (!error && tun->queues < opening->queues)
-        error = open_queue(tun, &request);
+        error = add_queue(tun, &request);
     if (error)
         return error;
     memcpy(tun->name, request.ifr_name, IFNAMSIZ);
@@ -128,10 +165,10 @@ static int create_interface(void *argument)
     return tun->ifindex ? 0 : -errno;
 }
 
-int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, uint32_t offloads,
-                 unsigned queues)
+int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, bool existing,
+                 uint32_t offloads, unsigned queues)
 {
-    struct opening opening = {tun, name, offloads, queues};
+    struct opening opening = {tun, name, offloads, queues, existing};
     int error;
 
     memset(tun, 0, sizeof *tun);
@@ -142,7 +179,7 @@ int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, uint32_t o
         dco_tun_close(tun);
         return error;
     }
-    tun->vnet_size = 10;
+    tun->vnet_size = VNET_HEADER_SIZE;
     atomic_store(&tun->reading, DCO_TUN_NONBLOCK);
     probe_offloads(tun, offloads);
     return 0;
@@ -229,6 +266,41 @@ void dco_tun_close(struct dco_tun *tun)
 {
     while (tun->queues)
         close(tun->queue[--tun->queues]);
+}
+
+/* The descriptor of an interface that was deleted answers EBADFD to everything. */
+static int gone_or_errno(void)
+{
+    return errno == EBADFD ? -ENODEV : -errno;
+}
+
+int dco_tun_look(struct dco_tun *tun, bool *persistent)
+{
+    struct ifreq request = {0};
+
+    *persistent = false;
+    if (ioctl(tun->queue[0], TUNGETIFF, &request))
+        return gone_or_errno();
+    memcpy(tun->name, request.ifr_name, IFNAMSIZ);
+    *persistent = request.ifr_flags & IFF_PERSIST;
+    return 0;
+}
+
+int dco_tun_namespace(const struct dco_tun *tun)
+{
+    int fd = ioctl(tun->queue[0], TUNGETDEVNETNS);
+
+    return fd < 0 ? gone_or_errno() : fd;
+}
+
+int dco_tun_set_persistent(const struct dco_tun *tun, bool on)
+{
+    return ioctl(tun->queue[0], TUNSETPERSIST, (unsigned long)on) ? gone_or_errno() : 0;
+}
+
+int dco_tun_set_owner(const struct dco_tun *tun, uint32_t user)
+{
+    return ioctl(tun->queue[0], TUNSETOWNER, (unsigned long)user) ? gone_or_errno() : 0;
 }
 
 ssize_t dco_tun_read(struct dco_tun *tun, unsigned queue, void *buffer, size_t size)

@@ -24,21 +24,23 @@ enum dco_tun_reading {
 struct dco_tun {
     int queue[DCO_WORKERS_MAX]; /* descriptors; more than one only of an interface of ours */
     unsigned queues;
-    bool owned;     /* we made the interface; it goes when the descriptor does */
+    bool owned;     /* we made the interface, or took over a persistent one by its name */
+    bool existed;   /* the latter */
     bool interface; /* a TUN, not some other descriptor */
     bool vnet;      /* packets carry a virtio_net_hdr */
     uint8_t vnet_size;
-    char name[16];
-    uint32_t ifindex;
+    char name[16];             /* when last looked at: anybody may rename it */
+    uint32_t ifindex;          /* when it was opened: a move to another namespace may change it */
     _Atomic int reading;       /* enum dco_tun_reading */
     _Atomic uint32_t offloads; /* DCO_OFFLOAD_TUN_* that may be used and work */
     uint32_t supported;        /* those that this descriptor could have */
 };
 
 /* Makes interface `name` (may hold %d) with `queues` queues in the network namespace `netns_fd`
- * (< 0: the caller's). `offloads`: what may be used. Errors of open(2) and TUNSETIFF. */
-int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, uint32_t offloads,
-                 unsigned queues);
+ * (< 0: the caller's), or, with `existing`, takes over a persistent one. It goes with the descriptors
+ * unless it is persistent. `offloads`: what may be used. Errors of open(2) and TUNSETIFF. */
+int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, bool existing,
+                 uint32_t offloads, unsigned queues);
 
 /* Uses copies of the caller's descriptors, queues of one interface. -EPROTOTYPE: a TAP; -EPROTO: a
  * TUN without IFF_NO_PI; -EBADFD: a TUN that is not attached to an interface; -EXDEV: queues of
@@ -46,6 +48,19 @@ int dco_tun_open(struct dco_tun *tun, const char *name, int netns_fd, uint32_t o
 int dco_tun_adopt(struct dco_tun *tun, const int *fds, unsigned queues, uint32_t offloads);
 
 void dco_tun_close(struct dco_tun *tun);
+
+/* What the interface is called now, into tun->name, and whether it is persistent. -ENODEV: gone. */
+int dco_tun_look(struct dco_tun *tun, bool *persistent);
+
+/* A new descriptor of the namespace where the interface is now: it may have been moved. -EPERM
+ * without CAP_NET_ADMIN over that namespace, -ENODEV when the interface is gone. */
+int dco_tun_namespace(const struct dco_tun *tun);
+
+/* TUNSETPERSIST: the interface outlives its last descriptor. */
+int dco_tun_set_persistent(const struct dco_tun *tun, bool on);
+
+/* TUNSETOWNER: who may take a persistent interface over without CAP_NET_ADMIN. */
+int dco_tun_set_owner(const struct dco_tun *tun, uint32_t user);
 
 /* Switches TSO and USO while traffic flows. */
 int dco_tun_set_offloads(struct dco_tun *tun, uint32_t offloads);

@@ -18,6 +18,9 @@
 #define UDP_SEGMENT 103
 #define UDP_GRO 104
 #endif
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
 #ifndef IP_PMTUDISC_OMIT
 #define IP_PMTUDISC_OMIT 5
 #endif
@@ -30,9 +33,16 @@ bool dco_udp_set_option(struct dco_udp *udp, int level, int name, int value)
     return dco_option_set(udp->fd, udp->option, &udp->options, level, name, value);
 }
 
-static void set_buffer(struct dco_udp *udp, int name, int force, uint32_t bytes)
+/* A size that was set also locks the buffer against what the kernel would do to it. The lock is
+ * saved first, hence put back last (Linux 5.14; before, nobody can tell). */
+static void set_buffers(struct dco_udp *udp, const struct dco_transport_config *config)
 {
-    dco_option_set_buffer(udp->fd, udp->option, &udp->options, name, force, bytes);
+    uint32_t send = config->send_buffer ? config->send_buffer : DCO_SOCKET_BUFFER;
+    uint32_t receive = config->receive_buffer ? config->receive_buffer : DCO_SOCKET_BUFFER;
+
+    dco_option_save(udp->fd, udp->option, &udp->options, SOL_SOCKET, SO_BUF_LOCK);
+    dco_option_set_buffer(udp->fd, udp->option, &udp->options, SO_SNDBUF, send);
+    dco_option_set_buffer(udp->fd, udp->option, &udp->options, SO_RCVBUF, receive);
 }
 
 /* By default as the kernel driver: DF clear, and forged ICMP cannot shrink what is sent. With
@@ -143,14 +153,14 @@ int dco_udp_take(struct dco_udp *udp, int fd, const struct dco_transport_config 
     }
     udp->df = config->df;
     udp->learn_source = !memcmp(udp->local.ip, any, sizeof any);
-    set_buffer(udp, SO_SNDBUF, SO_SNDBUFFORCE,
-               config->send_buffer ? config->send_buffer : DCO_SOCKET_BUFFER);
-    set_buffer(udp, SO_RCVBUF, SO_RCVBUFFORCE,
-               config->receive_buffer ? config->receive_buffer : DCO_SOCKET_BUFFER);
+    set_buffers(udp, config);
     set_path_mtu(udp);
     set_ancillary(udp);
     probe_offloads(udp);
-    return dco_udp_set_offloads(udp, offloads);
+    error = dco_udp_set_offloads(udp, offloads);
+    if (error)
+        dco_udp_detach(udp);
+    return error;
 }
 
 void dco_udp_detach(struct dco_udp *udp)

@@ -128,6 +128,17 @@ void dco_rcu_retire(struct dco_rcu *rcu, struct dco_rcu_node *node,
     reclaim_locked(rcu);
 }
 
+void dco_rcu_freeze(struct dco_rcu *rcu)
+{
+    pthread_mutex_lock(&rcu->lock);
+}
+
+/* A reader that passed meanwhile may not pass again for long: what it could not take is taken. */
+void dco_rcu_thaw(struct dco_rcu *rcu)
+{
+    reclaim_locked(rcu);
+}
+
 struct waiter {
     struct dco_rcu_node node;
     atomic_bool passed;

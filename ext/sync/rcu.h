@@ -55,6 +55,10 @@ void dco_rcu_offline(struct dco_rcu *rcu, struct dco_rcu_reader *reader);
 void dco_rcu_retire(struct dco_rcu *rcu, struct dco_rcu_node *node,
                     void (*release)(struct dco_rcu_node *node));
 
+/* Nothing is retired or released in between; readers go on. */
+void dco_rcu_freeze(struct dco_rcu *rcu);
+void dco_rcu_thaw(struct dco_rcu *rcu);
+
 /* Waits until every thread has passed; for callers that hold no lock and are no readers. */
 void dco_rcu_synchronize(struct dco_rcu *rcu);
 

@@ -1,6 +1,7 @@
 /* Two engines over loopback UDP and packet sockets, no TUN and no privileges: traffic both ways
  * while another thread rolls keys of both formats, whose epochs turn meanwhile, adds and deletes
- * peers and routes, moves endpoints, reads statistics and events; then closed under load. Built with ThreadSanitizer; a check in itself. */
+ * peers and routes, moves endpoints, reads statistics and events; then closed under load, by two at
+ * once, while others wait for events. Built with ThreadSanitizer; a check in itself. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -174,6 +175,49 @@ static uint32_t read_everything(void)
     return deletions;
 }
 
+/* Waits, reads and clears until the engine is closed, which must wake it. */
+static void *listen_until_closed(void *argument)
+{
+    struct dco_engine *engine = argument;
+    struct dco_control_packet packet;
+    struct dco_event event;
+    uint8_t data[2048];
+    int result;
+
+    do {
+        result = dco_engine_wait(engine, -1);
+        if (result >= 0)
+            result = dco_control_receive(engine, &packet, data, sizeof data);
+        if (result >= 0)
+            result = dco_event_poll(engine, &event, 1);
+    } while (result >= 0);
+    CHECK(result == -EBADF);
+    return NULL;
+}
+
+static void *close_engine(void *argument)
+{
+    dco_engine_close(argument);
+    return NULL;
+}
+
+static void close_under_load(void)
+{
+    pthread_t listeners[3], closer;
+
+    for (int i = 0; i < 3; i++)
+        CHECK(!pthread_create(&listeners[i], NULL, listen_until_closed, server.engine));
+    for (uint32_t round = 0; round < 20; round++)
+        churn_peers(round);
+    CHECK(!pthread_create(&closer, NULL, close_engine, server.engine));
+    dco_engine_close(server.engine);
+    pthread_join(closer, NULL);
+    for (int i = 0; i < 3; i++)
+        pthread_join(listeners[i], NULL);
+    CHECK(dco_peer_delete(server.engine, server.peer) == -EBADF);
+    CHECK(dco_engine_event_fd(server.engine) == -EBADF);
+}
+
 /* With several workers, and the peers' ids not divisible, everything from the packet port, which
  * the first worker reads, is handed over. */
 static void run(uint32_t workers, bool single)
@@ -206,8 +250,7 @@ static void run(uint32_t workers, bool single)
         deletions += read_everything();
     }
     CHECK(deletions == ROUNDS);
-    dco_engine_close(server.engine); /* under load */
-    CHECK(dco_peer_delete(server.engine, server.peer) == -EBADF);
+    close_under_load();
     CHECK(!dco_transport_detach(client.engine, client.transport));
     atomic_store(&done, true);
     for (int i = 0; i < 2; i++) {

@@ -31,11 +31,17 @@ PeerRef: TypeAlias = tuple[int, int]
 
 
 class Interface(NamedTuple):
-    """The inner side. `name` is empty where it is no interface."""
+    """The inner side. `name`, as it is now, is empty where it is no interface.
+
+    `ifindex` is what it was when it was opened. `owned`: the device made it, or took over a
+    persistent one, which is then `existed`. `present`: not deleted. `persistent`: stays."""
 
     name: str
     ifindex: int
     owned: bool
+    existed: bool = False
+    present: bool = True
+    persistent: bool = False
 
 
 class Backend(Protocol):
@@ -52,10 +58,23 @@ class Backend(Protocol):
     def close(self) -> None:
         """Stops all threads; idempotent."""
 
+    def freeze(self) -> None:
+        """Before a fork: nothing is half changed until `thaw`, or `forget` in the child."""
+
+    def thaw(self) -> None: ...
+
     def forget(self) -> None:
         """In a forked child: closes what was inherited, without effect on the parent."""
 
     def interface(self) -> Interface: ...
+
+    def interface_namespace(self) -> int:
+        """A new descriptor of the namespace where the interface is now. PermissionDenied without
+        CAP_NET_ADMIN over that namespace, InterfaceMissing when there is none."""
+
+    def set_persistent(self, on: bool) -> None: ...
+
+    def set_owner(self, user: int) -> None: ...
 
     def set_source_check(self, check: SourceCheck) -> None: ...
 

@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import stat
+import threading
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -172,20 +173,23 @@ class UserspaceBackend:
                 workers=workers,
                 single_thread=single_thread,
             )
-        # Readable while either is; stays open as long as somebody may be waiting on it.
-        self._either = select.epoll()
-        self._either.register(self._engine.event_fd(), select.EPOLLIN)
-        self._either.register(self._engine.control_fd(), select.EPOLLIN)
+        # Readable while events or control packets wait. Made when somebody asks for it, who may
+        # then wait on it: so it stays open after `close`, until the device is collected.
+        self._either: select.epoll | None = None
+        self._lock = threading.Lock()  # of _either
 
     # Lifecycle
 
-    def open_tun(self, name: str, netns_fd: int) -> None:
-        """Makes interface `name` in the namespace (< 0: the caller's)."""
+    def open_tun(self, name: str, netns_fd: int, *, existing: bool) -> None:
+        """Makes interface `name` in the namespace (< 0: the caller's).
+
+        With `existing` a persistent one of that name is taken over, if there is one."""
         try:
-            self._engine.open_tun(name.encode(), netns_fd)
+            self._engine.open_tun(name.encode(), netns_fd, existing)
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST, errno.EINVAL, errno.EBADF):
-                raise answer("open_tun", error.errno, error.strerror or "") from None
+                command = "open_persistent" if existing else "open_tun"
+                raise answer(command, error.errno, error.strerror or "") from None
             raise describe_tun_node(error) from None
 
     def adopt_tun(self, fds: Sequence[int]) -> None:
@@ -214,14 +218,34 @@ class UserspaceBackend:
     def close(self) -> None:
         self._engine.close()
 
+    def freeze(self) -> None:
+        self._engine.freeze()
+
+    def thaw(self) -> None:
+        self._engine.thaw()
+
     def forget(self) -> None:
-        self._either.close()
+        if self._either is not None:
+            self._either.close()
+        self._lock = threading.Lock()
         self._engine.forget()
 
     def interface(self) -> Interface:
         with _Answers("interface"):
-            name, ifindex, _, _, owned, _ = self._engine.tun_info()
-        return Interface(name.decode(errors="surrogateescape"), ifindex, owned)
+            name, ifindex, _, _, *about, _ = self._engine.tun_info()
+        return Interface(name.decode(errors="surrogateescape"), ifindex, *about)
+
+    def interface_namespace(self) -> int:
+        with _Answers("interface"):
+            return self._engine.tun_namespace()
+
+    def set_persistent(self, on: bool) -> None:
+        with _Answers("set_persistent"):
+            self._engine.set_persistent(on)
+
+    def set_owner(self, user: int) -> None:
+        with _Answers("set_owner"):
+            self._engine.set_owner(user)
 
     def set_source_check(self, check: SourceCheck) -> None:
         with _Answers("set_source_check"):
@@ -260,8 +284,14 @@ class UserspaceBackend:
 
     def fileno(self) -> int:
         with _Answers("fileno"):
-            self._engine.event_fd()
-        return self._either.fileno()
+            ours = self._engine.event_fd(), self._engine.control_fd()
+        with self._lock:
+            if self._either is None:
+                either = select.epoll()
+                for fd in ours:
+                    either.register(fd, select.EPOLLIN)
+                self._either = either
+            return self._either.fileno()
 
     def control_fileno(self) -> int:
         with _Answers("fileno"):

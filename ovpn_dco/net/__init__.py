@@ -2,13 +2,14 @@
 
 pyroute2 is imported when the first interface is configured, not before."""
 
-from .interface import InterfaceConfig, configure, get_mtu
+from .interface import InterfaceConfig, configure, get_index, get_mtu
 from .namespace import Netns, open_namespace, run_in_namespace
 
 __all__ = [
     "InterfaceConfig",
     "Netns",
     "configure",
+    "get_index",
     "get_mtu",
     "open_namespace",
     "run_in_namespace",

@@ -7,12 +7,14 @@ import fcntl
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..errors import error_for
 from .namespace import run_in_namespace
 
-SIOCGIFMTU = 0x8921
+SIOCGIFMTU, SIOCGIFINDEX = 0x8921, 0x8933
+IFF_UP = 1
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,17 @@ class InterfaceConfig:
     up: bool = False
 
 
-def configure(name: str, config: InterfaceConfig, *, namespace: int = -1) -> None:
-    """Sets MTU, then addresses, then up. DcoError with the kernel's errno names what failed."""
-    run_in_namespace(namespace, lambda: _configure(name, config))
+def configure(
+    name: str, config: InterfaceConfig, *, namespace: int = -1, missing_only: bool = False
+) -> None:
+    """Sets MTU, then addresses, then up. DcoError with the kernel's errno names what failed.
+
+    With `missing_only` what is so already is not set again: that is no error then, and takes no
+    privilege."""
+    run_in_namespace(namespace, lambda: _configure(name, config, missing_only))
 
 
-def _configure(name: str, config: InterfaceConfig) -> None:
+def _configure(name: str, config: InterfaceConfig, missing_only: bool) -> None:
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
@@ -42,6 +49,8 @@ def _configure(name: str, config: InterfaceConfig) -> None:
         with IPRoute() as route:
             step = "cannot be found"
             index = socket.if_nametoindex(name)
+            if missing_only:
+                config = _missing(route, index, config)
             if config.mtu is not None:
                 step = f"refuses mtu {config.mtu}"
                 route.link("set", index=index, mtu=config.mtu)
@@ -60,16 +69,45 @@ def _configure(name: str, config: InterfaceConfig) -> None:
         raise error_for(error.errno or 0, f"{name} {step}: {error.strerror}") from None
 
 
+def _missing(route: Any, index: int, config: InterfaceConfig) -> InterfaceConfig:
+    (link,) = route.get_links(index)
+    there = {
+        (_packed(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")), bits)
+        for address in route.get_addr(index=index)
+        for bits in (address["prefixlen"],)
+    }
+    return replace(
+        config,
+        mtu=None if link.get_attr("IFLA_MTU") == config.mtu else config.mtu,
+        addresses=tuple(
+            (host, bits) for host, bits in config.addresses if (_packed(host), bits) not in there
+        ),
+        up=config.up and not link["flags"] & IFF_UP,
+    )
+
+
+def _packed(host: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+
+
 def get_mtu(name: str, *, namespace: int = -1) -> int:
     """MTU in bytes. InterfaceMissing when it is gone."""
+    return _ask(SIOCGIFMTU, "mtu", name, namespace)
 
+
+def get_index(name: str, *, namespace: int = -1) -> int:
+    """The number of the interface in its namespace. InterfaceMissing when it is gone."""
+    return _ask(SIOCGIFINDEX, "index", name, namespace)
+
+
+def _ask(request: int, what: str, name: str, namespace: int) -> int:
     def read() -> int:
-        request = struct.pack("16si", name.encode(), 0)
+        ifreq = struct.pack("16si", os.fsencode(name), 0)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             try:
-                reply = fcntl.ioctl(control, SIOCGIFMTU, request.ljust(40, b"\0"))
+                reply = fcntl.ioctl(control, request, ifreq.ljust(40, b"\0"))
             except OSError as error:
-                text = f"{name} has no mtu: {error.strerror}"
+                text = f"{name} has no {what}: {error.strerror}"
                 raise error_for(error.errno or 0, text) from None
         return int(struct.unpack_from("16si", reply)[1])
 

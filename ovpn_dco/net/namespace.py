@@ -5,6 +5,7 @@ then ends. That also keeps pyroute2, which runs an event loop of its own, away f
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -59,7 +60,17 @@ def _is_network_namespace(descriptor: int) -> bool:
         return False
 
 
+def _is_here(namespace: int) -> bool:
+    with contextlib.suppress(OSError):  # no /proc: then it has to be entered
+        here, there = os.stat("/proc/thread-self/ns/net"), os.fstat(namespace)
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+    return False
+
+
 def _enter(namespace: int) -> None:
+    # Even the thread's own could be entered with CAP_SYS_ADMIN only: setns(2).
+    if _is_here(namespace):
+        return
     # os.setns came with Python 3.12.
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(namespace, CLONE_NEWNET):

@@ -84,6 +84,16 @@ ANSWERS: dict[tuple[str, int], tuple[str, str]] = {
     ("open_tun", errno.EBUSY): ("name", "is an interface that exists already"),
     ("open_tun", errno.EEXIST): ("name", "is an interface that exists already"),
     ("open_tun", errno.EINVAL): ("name", "is an interface that exists already and is no TUN"),
+    ("open_persistent", errno.EBUSY): ("name", "is an interface that another program has open"),
+    ("open_persistent", errno.EINVAL): (
+        "name",
+        "is an interface that exists already and is no TUN with one queue",
+    ),
+    ("set_persistent", errno.ENODEV): ("persist", "cannot be set: the interface was deleted"),
+    ("set_persistent", errno.EINVAL): (
+        "persist",
+        "is for interfaces that are opened by name: of tun_fd its owner decides",
+    ),
 }
 
 

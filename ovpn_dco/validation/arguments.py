@@ -6,7 +6,7 @@ import errno
 import ipaddress
 import operator
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..model import KeySlot, Mode, Offload
@@ -29,6 +29,12 @@ def bounded(attribute: str, value: object, lowest: int, highest: int) -> int:
     if not lowest <= number <= highest:
         raise refuse(errno.ERANGE, attribute, f"must be {lowest} to {highest}")
     return number
+
+
+def descriptors_of(value: object) -> tuple[int, ...]:
+    """One descriptor, or several. InvalidArgument for what is none."""
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return tuple(integer("tun_fd", fd) for fd in (value if several else [value]))  # type: ignore[attr-defined]
 
 
 def seconds(attribute: str, value: float | None) -> float | None:

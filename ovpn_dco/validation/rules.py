@@ -473,6 +473,9 @@ class DeviceAttributes:
     max_peers: int
     workers: int | None = None
     single_thread: bool | None = None
+    tun_fd: tuple[int, ...] | None = None
+    persist: object = False
+    owner: int | None = None
 
 
 _NAME = re.compile(r"[^\s/%:]*(%d)?[^\s/%:]*")
@@ -522,5 +525,35 @@ DEVICE_OPEN: tuple[Rule[DeviceAttributes], ...] = (
         errno.EINVAL,
         "single_thread",
         "is one worker: workers must be 1",
+    ),
+    Rule(
+        lambda d: d.tun_fd is not None and not 1 <= len(d.tun_fd) <= (d.workers or 1),
+        errno.EINVAL,
+        "tun_fd",
+        "must be one descriptor, or as many as there are workers at most",
+    ),
+    Rule(
+        lambda d: not isinstance(d.persist, bool),
+        errno.EINVAL,
+        "persist",
+        "must be True or False",
+    ),
+    Rule(
+        lambda d: bool(d.persist) and d.tun_fd is not None,
+        errno.EINVAL,
+        "persist",
+        "is for interfaces that are opened by name: of tun_fd its owner decides",
+    ),
+    Rule(
+        lambda d: d.owner is not None and not d.persist,
+        errno.EINVAL,
+        "owner",
+        "is of use for a persistent interface only: give persist=True, too",
+    ),
+    Rule(
+        _out_of_range("owner", 0, U32_MAX - 1),  # the last one means "no user" to the kernel
+        errno.ERANGE,
+        "owner",
+        "must be a user id: 0 to 4294967294",
     ),
 )

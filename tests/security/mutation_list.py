@@ -646,4 +646,25 @@ static void nonce_make(""",
             ),
         )
     ),
+    # Fork
+    Mutation(
+        "child-keeps-installed-keys",
+        "tests/security/test_fork.py::test_child_has_no_installed_key",
+        "ext/engine/engine.c",
+        """    for (struct dco_peer *peer = engine->peers.first; peer; peer = peer->next)
+        for (int slot = 0; slot < 2; slot++)
+            dco_key_free""",
+        """    for (struct dco_peer *peer = engine->peers.first; peer; peer = peer->next)
+        for (int slot = 0; slot < 0; slot++)
+            dco_key_free""",
+    ),
+    Mutation(
+        "child-keeps-retired-keys",
+        "tests/security/test_fork.py::test_child_has_no_retired_key",
+        "ext/engine/engine.c",
+        """    dco_rcu_destroy(&engine->rcu);
+    for""",
+        """    engine->rcu.readers = 0;
+    for""",
+    ),
 ]

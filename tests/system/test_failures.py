@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import signal
 import socket
 import threading
 import time
+import warnings
 
 import pytest
 from system.tunnel import (
@@ -251,3 +254,30 @@ def test_interface_goes_with_its_device(tunnel: Tunnel) -> None:
     ping(tunnel.client.namespace, SERVER_IPV4)
     tunnel.server.device.close()
     assert not namespace.has_interface("ovpn1")
+
+
+def test_forked_children_under_traffic(tunnel: Tunnel) -> None:
+    """They come and go, in whatever way they go, and no packet is lost for it."""
+    running = RunningPing(tunnel.client.namespace, SERVER_IPV4, interval_s=0.002)
+    eventually(lambda: tunnel.pair.at_server.stats().vpn_rx_packets > 20, what="traffic")
+    for number in range(12):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork: the point
+            child = os.fork()
+        if child == 0:
+            try:
+                for site in tunnel.sites:
+                    site.device.close()
+                    site.socket.close()
+                if number % 3 == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if number % 3 == 2:
+                    os.execv("/bin/true", ["true"])
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+    running.stop_without_loss()
+    for site in tunnel.sites:
+        assert site.namespace.has_interface(site.name)
+        assert not site.device.poll_events()
+        assert not any(site.device.stats().drops.values())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
 from security.forge import KEEPALIVE, Forge
 from security.lab import Lab
+from support import needs_tool
 from system.tunnel import SERVER_IPV4, SYSTEM, Tunnel, eventually, ping
 
 import ovpn_dco as dco
@@ -110,3 +113,19 @@ def test_keepalive_with_the_primary_of_the_moment() -> None:
         peer.peer.swap_keys()
         peer.peer.set_keepalive(interval_s=1, timeout_s=0)
         assert second.open(peer.receive()).key_id == 6
+
+
+@needs_tool("unshare")
+@pytest.mark.parametrize("boottime_s", [10**9, -1])
+def test_in_a_time_namespace(boottime_s: int) -> None:
+    """Where the engine's clock is not that of the machine, as in a container that was moved: two of
+    the tests above, in a process of their own. Jumps and suspend are in ext/tests/test_clock.c."""
+    tests = [f"{__file__}::test_magic_bytes", f"{__file__}::test_expiry_without_any_key"]
+    command = ["unshare", "--time", "--boottime", str(boottime_s), "--fork", sys.executable]
+    done = subprocess.run(
+        [*command, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr

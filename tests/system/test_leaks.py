@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import re
@@ -10,6 +11,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from security.forge import opposite_keys
 from system.tunnel import (
     SERVER_IPV4,
@@ -27,12 +29,36 @@ from ovpn_dco import KeySlot, PeerSpec
 
 pytestmark = SYSTEM
 
+libc = ctypes.CDLL(None)
 PAGE = os.sysconf("SC_PAGESIZE")
 
 
 def resident_bytes() -> int:
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+class MallocInfo(ctypes.Structure):
+    """What mallinfo2(3) tells; `uordblks` is what is in use, in bytes."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+        "fordblks", "keepcost",
+    )]  # fmt: skip
+
+
+def allocated_bytes() -> int:
+    """What malloc has given out, to the byte; without what Python's own allocator keeps."""
+    gc.collect()
+    libc.mallinfo2.restype = MallocInfo
+    return int(libc.mallinfo2().uordblks)
+
+
+def trimmed_bytes() -> int:
+    """Resident, after the C library has let go of what it only keeps for later."""
+    gc.collect()
+    libc.malloc_trim(0)
+    return resident_bytes()
 
 
 def descriptors() -> Counter[str]:
@@ -132,6 +158,72 @@ def test_ten_thousand_peers_added_and_deleted_under_traffic(tunnel: Tunnel) -> N
     assert len(server.peers) == 1
     assert len(server.routes) == 0
     eventually(lambda: server.stats().retired == 0, what="everything released")
+
+
+@pytest.mark.slow
+def test_ten_thousand_peers_at_once_again_and_again(make_tunnel) -> None:
+    """All there together, each with a route and two keys, one of them rolled, then all deleted,
+    while another peer carries bulk and pings. The first two times set the mark."""
+    count = 10_000
+    tunnel: Tunnel = make_tunnel(server={"max_peers": count + 1})
+    server, transport = tunnel.server.device, tunnel.server.transport
+    bystander = tunnel.pair.at_server
+    keys = [opposite_keys(key_id)[0] for key_id in range(3)]
+    specs = [
+        PeerSpec(
+            peer_id=1000 + number,
+            transport=transport,
+            remote=(f"10.98.{100 + number // 200}.{1 + number % 200}", 1194),
+            vpn_ipv4=f"10.77.{number // 200}.{1 + number % 200}",
+            vpn_ipv6=f"fd77::{number + 1:x}",
+            keepalive_interval_s=0,
+            keepalive_timeout_s=3600,
+        )
+        for number in range(count)
+    ]
+
+    def cycle() -> None:
+        peers = server.add_peers(specs)
+        for number, peer in enumerate(peers):
+            peer.install_key(KeySlot.PRIMARY, keys[0])
+            peer.install_key(KeySlot.SECONDARY, keys[1])
+            server.routes.add(
+                f"172.{16 + (number >> 12)}.{number >> 4 & 255}.{number & 15}/32", peer
+            )
+        for peer in peers:
+            peer.swap_keys()
+            peer.install_key(KeySlot.SECONDARY, keys[2])
+        assert server.stats().peers == count + 1
+        server.delete_peers(peers)
+        read = 0
+        while read < count:
+            read += len(server.poll_events(timeout_s=1))
+        eventually(lambda: server.stats().retired == 0, what="everything released")
+
+    listener = tunnel.server.namespace.popen(["iperf3", "-s"], stdout=-3)
+    bulk = tunnel.client.namespace.popen(
+        ["iperf3", "-c", SERVER_IPV4, "-b", "200M", "-t", "600"], stdout=-3, stderr=-3
+    )
+    running = RunningPing(tunnel.client.namespace, SERVER_IPV4, interval_s=0.005)
+    eventually(lambda: bystander.stats().vpn_rx_bytes > 10 << 20, what="bulk traffic")
+    cycle()
+    cycle()
+    before = descriptors(), threads()
+    memory, allocated = trimmed_bytes(), allocated_bytes()
+    for _ in range(4):
+        carried = bystander.stats().vpn_rx_bytes
+        cycle()
+        assert bystander.stats().vpn_rx_bytes > carried
+        assert trimmed_bytes() - memory < 2 << 20
+        # Ten bytes for each peer: less than the smallest thing that could be forgotten of one.
+        assert allocated_bytes() - allocated < 10 * count
+        assert (descriptors(), threads()) == before
+    bulk.kill()
+    listener.kill()
+    running.stop_without_loss()
+    assert len(server.peers) == 1
+    assert len(server.routes) == 0
+    ping(tunnel.client.namespace, SERVER_IPV4)
 
 
 def test_keys_replaced_under_load(tunnel: Tunnel) -> None:

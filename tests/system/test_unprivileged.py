@@ -79,3 +79,19 @@ def test_packet_socket_without_any_privilege() -> None:
 
 def test_privileges_dropped_between_open_and_start() -> None:
     run("privileges_dropped_between_open_and_start")
+
+
+def test_threads_are_like_their_starter() -> None:
+    run("threads_are_like_their_starter")
+
+
+def test_interface_seen_with_few_capabilities() -> None:
+    run("interface_seen_with_few_capabilities")
+
+
+def test_persistent_interface_of_a_user() -> None:
+    run("persistent_interface_of_a_user")
+
+
+def test_start_that_finds_no_room_for_a_thread() -> None:
+    run("start_that_finds_no_room_for_a_thread")

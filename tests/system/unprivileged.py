@@ -5,18 +5,31 @@ which /dev/net/tun is whatever the scenario wants, and then the user `nobody`.""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
+import errno
 import os
 import pwd
+import resource
 import socket
 import stat
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from pyroute2 import IPRoute
 from security.forge import Forge, ip
 from security.lab import Lab
+from system.capabilities import (
+    CAP_NET_ADMIN,
+    allow_everything_by_seccomp,
+    check,
+    engine_tasks,
+    libc,
+    only,
+    set_user,
+    status,
+)
 from system.tunnel import SERVER_IPV4, SERVER_IPV6, open_tunnel, ping
 
 import ovpn_dco as dco
@@ -25,14 +38,6 @@ from ovpn_dco.testing import Namespace, become_namespace_root
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_REC, MS_PRIVATE, MS_BIND = 16384, 1 << 18, 4096
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def check(result: int, what: str) -> None:
-    if result:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
 def private_tun_node(mode: int | None) -> None:
@@ -119,46 +124,163 @@ def packet_socket_without_any_privilege() -> None:
             assert peer.forge.open(peer.receive()).payload == outward
 
 
-def engine_threads() -> dict[str, dict[str, str]]:
-    """What /proc says of each thread of the engine, by its name."""
-    found = {}
-    for path in Path("/proc/self/task").glob("*/status"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            status = dict(line.split(":\t", 1) for line in path.read_text().splitlines())
-            if status["Name"].startswith("dco-"):
-                found[status["Name"]] = status
-    return found
+def own_network() -> None:
+    check(libc.unshare(CLONE_NEWNET), "unshare")
+    with IPRoute() as ipr:
+        ipr.link("set", index=1, state="up")
+
+
+def check_sealing(device: dco.Device, transport: dco.Transport) -> None:
+    """What is sent into the interface, 10.9.0.1/24, comes out sealed."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+        far.bind(("127.0.0.1", 0))
+        peer = device.add_peer(7, transport, remote=far.getsockname())
+        forge = Forge(7)
+        peer.install_key(dco.KeySlot.PRIMARY, forge.key())
+        far.settimeout(10)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inner:
+            inner.sendto(b"through the tunnel", ("10.9.0.2", 9))
+        # The interface has things of its own to say first: IPv6 solicitations.
+        while not forge.open(far.recv(2048)).payload.endswith(b"through the tunnel"):
+            pass
+
+
+def attach(device: dco.Device) -> dco.Transport:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return device.attach_udp(sock)
+
+
+OPEN = {"mode": dco.Mode.P2P, "addresses": ("10.9.0.1/24",), "up": True}
 
 
 def privileges_dropped_between_open_and_start() -> None:
     """Everything that needs root is done before the threads start; they never had it."""
-    check(libc.unshare(CLONE_NEWNET), "unshare")
-    with IPRoute() as ipr:
-        ipr.link("set", index=1, state="up")
-    with dco.Device.open(
-        "ovpn0", mode=dco.Mode.P2P, addresses=("10.9.0.1/24",), up=True, start=False
-    ) as device:
-        assert not engine_threads(), "no thread before start()"
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.bind(("127.0.0.1", 0))
-            transport = device.attach_udp(sock)
-            drop_root()
+    own_network()
+    with dco.Device.open("ovpn0", start=False, **OPEN) as device:
+        assert not engine_tasks(), "no thread before start()"
+        transport = attach(device)
+        drop_root()
+        device.start()
+        assert sorted(engine_tasks()) == ["dco-receive", "dco-transmit"]
+        for task in engine_tasks().values():
+            assert status(task)["CapEff"] == "0000000000000000"
+            assert set(status(task)["Uid"].split()) == {str(os.getuid())}
+        check_sealing(device, transport)
+
+
+def threads_are_like_their_starter() -> None:
+    """Which is another thread than the one that opened the device, and confined in every way that
+    a thread can be by itself."""
+    own_network()
+    home = os.readlink("/proc/thread-self/ns/net")
+    processor = max(os.sched_getaffinity(0))
+    before = status_of_this_thread()
+    failures: list[BaseException] = []
+
+    def confined() -> None:
+        try:
+            check(libc.unshare(CLONE_NEWNET), "unshare")
+            os.sched_setaffinity(0, {processor})
+            allow_everything_by_seccomp()
+            set_user(12345)
             device.start()
-            assert sorted(engine_threads()) == ["dco-receive", "dco-transmit"]
-            for status in engine_threads().values():
-                assert status["CapEff"] == "0000000000000000"
-                assert set(status["Uid"].split()) == {str(os.getuid())}
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
-                far.bind(("127.0.0.1", 0))
-                peer = device.add_peer(7, transport, remote=far.getsockname())
-                forge = Forge(7)
-                peer.install_key(dco.KeySlot.PRIMARY, forge.key())
-                far.settimeout(10)
-                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inner:
-                    inner.sendto(b"through the tunnel", ("10.9.0.2", 9))
-                # The interface has things of its own to say first: IPv6 solicitations.
-                while not forge.open(far.recv(2048)).payload.endswith(b"through the tunnel"):
-                    pass
+        except BaseException as error:
+            failures.append(error)
+
+    with dco.Device.open("ovpn0", start=False, **OPEN) as device:
+        transport = attach(device)
+        starter = threading.Thread(target=confined)
+        starter.start()
+        starter.join()
+        assert not failures, failures
+        tasks = engine_tasks()
+        assert sorted(tasks) == ["dco-receive", "dco-transmit"]
+        for task in tasks.values():
+            about = status(task)
+            assert set(about["Uid"].split()) == {"12345"}
+            assert about["CapEff"] == about["CapPrm"] == "0000000000000000"
+            assert (about["NoNewPrivs"], about["Seccomp"]) == ("1", "2")
+            assert about["Cpus_allowed_list"] == str(processor)
+            assert os.readlink(task / "ns" / "net") != home
+        assert status_of_this_thread() == before, "nobody else has changed"
+        # Interface and sockets are where they were made, wherever the threads are.
+        check_sealing(device, transport)
+
+
+def status_of_this_thread() -> dict[str, str]:
+    about = status(Path("/proc/thread-self"))
+    return {key: about[key] for key in ("Uid", "CapEff", "NoNewPrivs", "Seccomp", "Cpus_allowed")}
+
+
+def interface_seen_with_few_capabilities() -> None:
+    """What is said of an interface by a process that may not look everywhere."""
+    own_network()
+    with dco.Device.open("ovpn0", **OPEN) as device, Namespace("other") as other:
+        index = device.ifindex
+        with only():
+            assert (device.name, device.mtu, device.ifindex) == ("ovpn0", 1420, index)
+            refused(errno.EPERM, lambda: setattr(device, "mtu", 1300))
+        with only(CAP_NET_ADMIN):
+            # Without CAP_SYS_ADMIN, which entering a namespace takes.
+            device.mtu = 1300
+            assert (device.name, device.mtu, device.ifindex) == ("ovpn0", 1300, index)
+        with IPRoute() as ipr:
+            ipr.link("set", index=index, net_ns_fd=other.fd)
+            ipr.link("add", ifname="ovpn0", kind="veth", mtu=1000, peer={"ifname": "ovpn1"})
+        with only():
+            # Not the MTU of its namesake.
+            refused(errno.ENODEV, lambda: device.mtu)
+            assert (device.name, device.ifindex) == ("ovpn0", 0)
+            assert device.stats().wakeups >= 0
+        assert device.mtu == 1300
+
+
+def refused(number: int, call: Callable[[], object]) -> None:
+    with pytest.raises(dco.DcoError) as caught:
+        call()
+    assert caught.value.errno == number
+
+
+def persistent_interface_of_a_user() -> None:
+    """Root makes it for `nobody`, who opens it without any privilege, and may let it go."""
+    private_tun_node(0o666)
+    own_network()
+    nobody = pwd.getpwnam("nobody").pw_uid
+    for name, owner in (("ours0", nobody), ("theirs0", nobody + 1)):
+        dco.Device.open(name, persist=True, owner=owner, **OPEN).close()
+    drop_root()
+    refused(errno.EPERM, lambda: dco.Device.open("theirs0", persist=True, **OPEN))
+    refused(
+        errno.EPERM, lambda: dco.Device.open("ours0", persist=True, mtu=1300, mode=OPEN["mode"])
+    )
+    refused(errno.EPERM, lambda: dco.Device.open("new0", persist=True, **OPEN))
+    for stay in (True, False):
+        with dco.Device.open("ours0", persist=True, **OPEN) as device:
+            assert device.persist
+            check_sealing(device, attach(device))
+            device.persist = stay
+        assert ("ours0" in [name for _, name in socket.if_nameindex()]) == stay
+    refused(errno.EPERM, lambda: dco.Device.open("ours0", persist=True, **OPEN))
+
+
+def start_that_finds_no_room_for_a_thread() -> None:
+    """The limit lets the first thread start and not the second: nothing runs, and a later start
+    does everything."""
+    own_network()
+    with dco.Device.open("ovpn0", start=False, **OPEN) as device:
+        transport = attach(device)
+        os.setresuid(54321, 54321, 54321)
+        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        for limit in (1, 2):
+            resource.setrlimit(resource.RLIMIT_NPROC, (limit, hard))
+            refused(errno.EAGAIN, device.start)
+            assert not engine_tasks()
+            assert not device.closed
+        resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
+        device.start()
+        assert sorted(engine_tasks()) == ["dco-receive", "dco-transmit"]
+        check_sealing(device, transport)
 
 
 if __name__ == "__main__":

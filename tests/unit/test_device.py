@@ -69,6 +69,10 @@ from ovpn_dco import Feature, KeySlot, Mode
         ({"tun_fd": 1 << 20}, dco.InvalidArgument, "tun_fd"),
         ({"tun_fd": 1 << 80}, dco.InvalidArgument, "tun_fd"),
         ({"tun_fd": "3"}, dco.InvalidArgument, "tun_fd"),
+        ({"persist": True}, dco.InvalidArgument, "persist"),
+        ({"persist": 1}, dco.InvalidArgument, "persist"),
+        ({"owner": 1000}, dco.InvalidArgument, "owner"),
+        ({"owner": "root"}, dco.InvalidArgument, "owner"),
     ],
     ids=str,
 )
@@ -124,6 +128,8 @@ def test_what_a_device_says_of_itself(server: Host) -> None:
     with pytest.raises(dco.InvalidArgument):
         device.mtu = 67
     assert device.mtu == 1300
+    assert not device.persist
+    refused(dco.InvalidArgument, "persist", lambda: setattr(device, "persist", True))
     assert repr(device) == "<Device test MULTIPEER userspace>"
     server.device.close()
     assert repr(device) == "<Device test MULTIPEER userspace closed>"
@@ -154,6 +160,8 @@ def _everything(h: Host, peer: dco.Peer) -> dict[str, Callable[[], object]]:
         "ifindex": lambda: device.ifindex,
         "mtu": lambda: device.mtu,
         "set mtu": lambda: setattr(device, "mtu", 1300),
+        "persist": lambda: device.persist,
+        "set persist": lambda: setattr(device, "persist", False),
         "offloads": lambda: device.offloads,
         "set_offloads": lambda: device.set_offloads(None),
         "set_source_check": lambda: device.set_source_check("off"),

@@ -361,6 +361,14 @@ DEVICE_ROWS: list[tuple[str, dict[str, Any], int, str]] = [
         errno.EINVAL,
         "single_thread",
     ),
+    ("two descriptors for a worker", {"tun_fd": (3, 4)}, errno.EINVAL, "tun_fd"),
+    ("no descriptor", {"tun_fd": ()}, errno.EINVAL, "tun_fd"),
+    ("persist by number", {"persist": 1}, errno.EINVAL, "persist"),
+    ("persist None", {"persist": None}, errno.EINVAL, "persist"),
+    ("persist of tun_fd", {"persist": True, "tun_fd": (3,)}, errno.EINVAL, "persist"),
+    ("owner without persist", {"owner": 1000}, errno.EINVAL, "owner"),
+    ("owner -1", {"persist": True, "owner": -1}, errno.ERANGE, "owner"),
+    ("owner nobody at all", {"persist": True, "owner": (1 << 32) - 1}, errno.ERANGE, "owner"),
 ]
 
 
@@ -373,7 +381,9 @@ def test_device_open(change: dict[str, Any], number: int, attribute: str) -> Non
 @pytest.mark.parametrize("change", [{"name": "ovpn%d"}, {"name": "a" * 15}, {"mtu": 68},
                                     {"mtu": 65451}, {"workers": 16},
                                     {"workers": 1, "single_thread": True},
-                                    {"workers": 2, "single_thread": False}])  # fmt: skip
+                                    {"workers": 2, "single_thread": False},
+                                    {"workers": 2, "tun_fd": (3, 4)}, {"persist": True},
+                                    {"persist": True, "owner": 0}])  # fmt: skip
 def test_good_devices_pass(change: dict[str, Any]) -> None:
     check(DEVICE_OPEN, replace(GOOD_DEVICE, **change))
 

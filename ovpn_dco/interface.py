@@ -1,0 +1,164 @@
+"""The inner side of a device: an interface, whatever it is called and wherever it is by now.
+
+Others may rename it, move it to another namespace, or delete it and give its name to another one.
+So nothing here trusts the name that it was opened by: the TUN descriptor is asked (TUNGETIFF,
+TUNGETDEVNETNS of linux/if_tun.h), and what is then set is set where the interface is now."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from . import net
+from .backend.base import Backend, Interface
+from .errors import DcoError, DeviceClosed, InterfaceMissing, PermissionDenied, error_for
+from .validation.arguments import integer
+from .validation.rules import DEVICE_OPEN, DeviceAttributes, check, refuse
+
+if TYPE_CHECKING:
+    from .backend.userspace import UserspaceBackend
+
+DATA_OVERHEAD = 28  # bytes that sealing adds at most, in the epoch format
+UDP_PAYLOAD_MAX = 65507  # bytes, over IPv4
+GSO_SEGMENTS_MAX = 64
+T = TypeVar("T")
+
+
+class InnerSide:
+    """What `Device` says and sets of its interface."""
+
+    def __init__(self, backend: Backend, asked: DeviceAttributes, netns: net.Netns) -> None:
+        self.netns = netns
+        self._backend = backend
+        self._asked = asked
+        self._name = asked.name
+        self._mtu = asked.mtu
+        self._namespace = -1  # where it was opened
+        self._lock = threading.Lock()  # of _namespace
+
+    def open(
+        self, engine: UserspaceBackend, addresses: tuple[tuple[str, int], ...], up: bool
+    ) -> None:
+        """Makes the interface, takes a persistent one over, or adopts `tun_fd`."""
+        asked = self._asked
+        self._namespace = net.open_namespace(self.netns)
+        if asked.tun_fd is None:
+            engine.open_tun(asked.name, self._namespace, existing=bool(asked.persist))
+        else:
+            engine.adopt_tun(asked.tun_fd)
+        interface = engine.interface()
+        if not interface.name:
+            if addresses or up:
+                argument = "addresses" if addresses else "up"
+                raise refuse(errno.EINVAL, argument, "needs an interface, which tun_fd is not")
+            return
+        self._name = interface.name
+        config = net.InterfaceConfig(
+            mtu=self._mtu if interface.owned else None,
+            gso_segments=_train_length(self._mtu) if interface.owned else None,
+            addresses=addresses,
+            up=up,
+        )
+        if config != net.InterfaceConfig():
+            net.configure(
+                self._name, config, namespace=self._namespace, missing_only=interface.existed
+            )
+        # Last: whatever fails before, and whoever is killed, leaves no interface behind.
+        if asked.owner is not None:
+            engine.set_owner(asked.owner)
+        if asked.persist and not interface.persistent:
+            engine.set_persistent(True)
+
+    def close(self) -> None:
+        """Lets go of the namespace."""
+        with self._lock:
+            namespace, self._namespace = self._namespace, -1
+        if namespace >= 0:
+            os.close(namespace)
+
+    def forget(self) -> None:
+        """In a forked child, where the lock may be held by a thread that is not there."""
+        self._lock = threading.Lock()
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """The present one; the last known one of an interface that is gone."""
+        with contextlib.suppress(DeviceClosed):
+            self._name = self._backend.interface().name or self._name
+        return self._name
+
+    @property
+    def index(self) -> int:
+        """In the namespace where it is now; 0 where it cannot be seen."""
+        if not self._backend.interface().name:
+            return 0
+        try:
+            return self._at_interface(lambda name, where: net.get_index(name, namespace=where))
+        except (InterfaceMissing, PermissionDenied):
+            return 0
+
+    @property
+    def mtu(self) -> int:
+        """Bytes; where there is no interface what was last set."""
+        if not self._backend.interface().name:
+            return self._mtu
+        return self._at_interface(lambda name, where: net.get_mtu(name, namespace=where))
+
+    @mtu.setter
+    def mtu(self, mtu: int) -> None:
+        value = integer("mtu", mtu)
+        check(DEVICE_OPEN, DeviceAttributes("any", self._asked.mode, value, max_peers=1))
+        if self._backend.interface().name:
+            config = net.InterfaceConfig(mtu=value, gso_segments=_train_length(value))
+            self._at_interface(lambda name, where: net.configure(name, config, namespace=where))
+        self._mtu = value
+
+    @property
+    def persist(self) -> bool:
+        """Whether it stays."""
+        return self._backend.interface().persistent
+
+    @persist.setter
+    def persist(self, persist: bool) -> None:
+        mode, mtu = self._asked.mode, self._mtu
+        check(DEVICE_OPEN, DeviceAttributes("any", mode, mtu, max_peers=1, persist=persist))
+        self._backend.set_persistent(persist)
+
+    def _at_interface(self, function: Callable[[str, int], T]) -> T:
+        """`function` of the present name, and of a descriptor of the namespace where it is now.
+
+        InterfaceMissing when it is gone or out of sight."""
+        interface = self._backend.interface()
+        if not interface.present:
+            raise error_for(errno.ENODEV, f"{interface.name} was deleted")
+        try:
+            namespace = self._backend.interface_namespace()
+        except (DeviceClosed, InterfaceMissing):
+            raise
+        except DcoError:  # no CAP_NET_ADMIN over it, or a kernel before 5.2
+            return self._where_it_was_opened(interface, function)
+        try:
+            return function(interface.name, namespace)
+        finally:
+            os.close(namespace)
+
+    def _where_it_was_opened(self, interface: Interface, function: Callable[[str, int], T]) -> T:
+        # Another one of the same name has another index.
+        with self._lock:
+            if net.get_index(interface.name, namespace=self._namespace) != interface.ifindex:
+                text = f"{interface.name} was moved to a namespace that is out of sight"
+                raise error_for(errno.ENODEV, text)
+            return function(interface.name, self._namespace)
+
+
+def _train_length(mtu: int) -> int:
+    """How many sealed packets of full size one UDP send takes (65507 bytes, 64 segments).
+
+    A super-packet of just as many segments leaves in one message instead of a long and a short
+    one: 45 packets of up to 1448 bytes at an MTU of 1420."""
+    return max(1, min(UDP_PAYLOAD_MAX // (mtu + DATA_OVERHEAD), GSO_SEGMENTS_MAX))
