@@ -320,6 +320,7 @@ void dco_engine_free(struct dco_engine *engine)
     dco_bell_destroy(&engine->control_bell);
     dco_lpm_destroy(&engine->lpm);
     dco_peer_table_destroy(&engine->peers);
+    free(engine->worker);
     OSSL_LIB_CTX_free(engine->library);
     pthread_mutex_destroy(&engine->closing);
     pthread_mutex_destroy(&engine->lock);
