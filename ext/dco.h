@@ -72,7 +72,7 @@ struct dco_engine_config {
 };
 
 struct dco_tun_info {
-    char name[16];    /* as it is called now; empty when the port is no interface */
+    char name[16];    /* now, or, if it was deleted, when it was opened; empty: no interface */
     uint32_t ifindex; /* when it was opened */
     uint32_t offloads;
     uint32_t queues;

@@ -89,7 +89,9 @@ class InnerSide:
     def name(self) -> str:
         """The present one; the last known one of an interface that is gone."""
         with contextlib.suppress(DeviceClosed):
-            self._name = self._backend.interface().name or self._name
+            interface = self._backend.interface()
+            if interface.name and interface.present:
+                self._name = interface.name
         return self._name
 
     @property
@@ -135,7 +137,7 @@ class InnerSide:
         InterfaceMissing when it is gone or out of sight."""
         interface = self._backend.interface()
         if not interface.present:
-            raise error_for(errno.ENODEV, f"{interface.name} was deleted")
+            raise error_for(errno.ENODEV, f"{self._name} was deleted")
         try:
             namespace = self._backend.interface_namespace()
         except (DeviceClosed, InterfaceMissing):

@@ -68,6 +68,38 @@ int dco_engine_stats(struct dco_engine *engine, struct dco_engine_stats *stats)
     return 0;
 }
 
+/* --- the interface --- */
+
+/* What is asked of the interface may wait for the kernel's lock of all interfaces, so not under
+ * ours. `ours`: only one that we made, or took over. The caller parts from the engine. */
+static int join_tun(struct dco_engine *engine, bool ours)
+{
+    int error = dco_engine_join(engine);
+
+    if (error)
+        return error;
+    pthread_mutex_lock(&engine->lock);
+    if (ours && !(engine->tun_open && engine->tun.owned))
+        error = -EINVAL;
+    else if (!(engine->tun_open && engine->tun.interface))
+        error = -ENODEV;
+    pthread_mutex_unlock(&engine->lock);
+    if (error)
+        dco_engine_part(engine);
+    return error;
+}
+
+static int look_at_tun(struct dco_engine *engine, struct dco_tun_info *info)
+{
+    int error = join_tun(engine, false);
+
+    if (error)
+        return error == -ENODEV ? 0 : error; /* no interface; or closed since */
+    info->present = !dco_tun_look(&engine->tun, info->name, &info->persistent);
+    dco_engine_part(engine);
+    return 0;
+}
+
 int dco_engine_tun_info(struct dco_engine *engine, struct dco_tun_info *info)
 {
     int error = dco_engine_enter(engine);
@@ -76,7 +108,6 @@ int dco_engine_tun_info(struct dco_engine *engine, struct dco_tun_info *info)
         return error;
     memset(info, 0, sizeof *info);
     if (engine->tun_open) {
-        info->present = !engine->tun.interface || !dco_tun_look(&engine->tun, &info->persistent);
         memcpy(info->name, engine->tun.name, sizeof info->name);
         info->ifindex = engine->tun.ifindex;
         info->offloads = atomic_load(&engine->tun.offloads);
@@ -86,48 +117,38 @@ int dco_engine_tun_info(struct dco_engine *engine, struct dco_tun_info *info)
         info->vnet = engine->tun.vnet;
     }
     dco_engine_leave(engine);
-    return 0;
-}
-
-/* Under the lock: one that we made, or took over. */
-static int own_interface(const struct dco_engine *engine)
-{
-    return engine->tun_open && engine->tun.owned ? 0 : -EINVAL;
+    return look_at_tun(engine, info);
 }
 
 int dco_engine_tun_namespace(struct dco_engine *engine)
 {
-    int fd = dco_engine_enter(engine);
+    int fd = join_tun(engine, false);
 
     if (fd)
         return fd;
-    fd = engine->tun_open && engine->tun.interface ? dco_tun_namespace(&engine->tun) : -ENODEV;
-    dco_engine_leave(engine);
+    fd = dco_tun_namespace(&engine->tun);
+    dco_engine_part(engine);
     return fd;
 }
 
 int dco_engine_set_persistent(struct dco_engine *engine, bool on)
 {
-    int error = dco_engine_enter(engine);
+    int error = join_tun(engine, true);
 
     if (error)
         return error;
-    error = own_interface(engine);
-    if (!error)
-        error = dco_tun_set_persistent(&engine->tun, on);
-    dco_engine_leave(engine);
+    error = dco_tun_set_persistent(&engine->tun, on);
+    dco_engine_part(engine);
     return error;
 }
 
 int dco_engine_set_owner(struct dco_engine *engine, uint32_t user)
 {
-    int error = dco_engine_enter(engine);
+    int error = join_tun(engine, true);
 
     if (error)
         return error;
-    error = own_interface(engine);
-    if (!error)
-        error = dco_tun_set_owner(&engine->tun, user);
-    dco_engine_leave(engine);
+    error = dco_tun_set_owner(&engine->tun, user);
+    dco_engine_part(engine);
     return error;
 }

@@ -274,14 +274,13 @@ static int gone_or_errno(void)
     return errno == EBADFD ? -ENODEV : -errno;
 }
 
-int dco_tun_look(struct dco_tun *tun, bool *persistent)
+int dco_tun_look(const struct dco_tun *tun, char name[16], bool *persistent)
 {
     struct ifreq request = {0};
 
-    *persistent = false;
     if (ioctl(tun->queue[0], TUNGETIFF, &request))
         return gone_or_errno();
-    memcpy(tun->name, request.ifr_name, IFNAMSIZ);
+    memcpy(name, request.ifr_name, IFNAMSIZ);
     *persistent = request.ifr_flags & IFF_PERSIST;
     return 0;
 }

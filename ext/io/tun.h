@@ -29,7 +29,7 @@ struct dco_tun {
     bool interface; /* a TUN, not some other descriptor */
     bool vnet;      /* packets carry a virtio_net_hdr */
     uint8_t vnet_size;
-    char name[16];             /* when last looked at: anybody may rename it */
+    char name[16];             /* when it was opened: anybody may rename it */
     uint32_t ifindex;          /* when it was opened: a move to another namespace may change it */
     _Atomic int reading;       /* enum dco_tun_reading */
     _Atomic uint32_t offloads; /* DCO_OFFLOAD_TUN_* that may be used and work */
@@ -49,8 +49,8 @@ int dco_tun_adopt(struct dco_tun *tun, const int *fds, unsigned queues, uint32_t
 
 void dco_tun_close(struct dco_tun *tun);
 
-/* What the interface is called now, into tun->name, and whether it is persistent. -ENODEV: gone. */
-int dco_tun_look(struct dco_tun *tun, bool *persistent);
+/* What the interface is called now, and whether it is persistent. -ENODEV: gone. */
+int dco_tun_look(const struct dco_tun *tun, char name[16], bool *persistent);
 
 /* A new descriptor of the namespace where the interface is now: it may have been moved. -EPERM
  * without CAP_NET_ADMIN over that namespace, -ENODEV when the interface is gone. */

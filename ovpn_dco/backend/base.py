@@ -31,7 +31,7 @@ PeerRef: TypeAlias = tuple[int, int]
 
 
 class Interface(NamedTuple):
-    """The inner side. `name`, as it is now, is empty where it is no interface.
+    """The inner side. `name`, as it is now or was before, is empty where it is no interface.
 
     `ifindex` is what it was when it was opened. `owned`: the device made it, or took over a
     persistent one, which is then `existed`. `present`: not deleted. `persistent`: stays."""

@@ -157,15 +157,16 @@ def test_its_namespace_goes(tunnel: Tunnel) -> None:
     """With the last reference to a namespace its interfaces go; the device says so."""
     server, device = tunnel.server, tunnel.server.device
     grave = Namespace("grave")
-    move(server, grave)
+    move(server, grave, name="late0")
     ping(tunnel.client.namespace, SERVER_IPV4)
+    assert device.name == "late0"
     grave.close()
     (event,) = server.events(InterfaceGone)
     assert event.errno == errno.EBADFD
     with pytest.raises(dco.InterfaceMissing):
         _ = device.mtu
     assert device.ifindex == 0
-    assert device.name == "ovpn1"
+    assert device.name == "late0"
     device.stats()
 
 
