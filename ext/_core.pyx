@@ -527,7 +527,7 @@ cdef class Engine:
         check(result)
 
     def query_key(self, uint32_t peer_id, uint64_t generation, int slot):
-        """(key id, cipher, key bytes, packets sealed, usage)."""
+        """(key id, cipher, key bytes, packets sealed, usage, whether our own AES-GCM)."""
         cdef dco_engine *engine = self.get()
         cdef dco_peer_ref ref = dco_peer_ref(peer_id, generation)
         cdef dco_key_info info
@@ -536,7 +536,7 @@ cdef class Engine:
             result = dco_key_query(engine, ref, <dco_slot>slot, &info)
         check(result)
         return (info.key_id, <int>info.cipher, info.key_size, info.packets_sealed,
-                info.usage)
+                info.usage, bool(info.vaes_gcm))
 
     # Routes
 

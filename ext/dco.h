@@ -38,9 +38,10 @@ enum dco_offload {
     DCO_OFFLOAD_UDP_GSO = 1 << 5,     /* UDP_SEGMENT on send (Linux 4.18) */
     DCO_OFFLOAD_UDP_GRO = 1 << 6,     /* UDP_GRO on receive (used from Linux 5.12) */
     DCO_OFFLOAD_UDP_BATCH = 1 << 7,   /* several messages per sendmmsg and recvmmsg */
-    DCO_OFFLOAD_ALL = (1 << 8) - 1,
+    DCO_OFFLOAD_VAES_GCM = 1 << 8,    /* AES-GCM of our own, for keys installed from then on */
+    DCO_OFFLOAD_ALL = (1 << 9) - 1,
 };
-#define DCO_OFFLOAD_COUNT 8
+#define DCO_OFFLOAD_COUNT 9
 
 struct dco_address {
     uint8_t family; /* AF_INET, AF_INET6; 0: none */
@@ -151,6 +152,7 @@ struct dco_key_info {
     enum dco_cipher cipher;
     uint8_t key_size; /* bytes */
     uint64_t packets_sealed, usage;
+    bool vaes_gcm; /* not OpenSSL's cipher but ours: DCO_OFFLOAD_VAES_GCM */
 };
 
 enum dco_event_kind {

@@ -127,6 +127,7 @@ cdef extern from "dco.h" nogil:
         uint8_t key_size
         uint64_t packets_sealed
         uint64_t usage
+        bint vaes_gcm
 
     cdef struct dco_event:
         int kind

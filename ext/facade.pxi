@@ -47,11 +47,19 @@ cdef extern from "codec/wire.h" nogil:
         DCO_NONCE_TAIL
     uint32_t dco_wire_header(uint8_t key_id, uint32_t peer_id)
 
+cdef extern from "codec/gcm.h" nogil:
+    ctypedef enum dco_gcm_kind "enum dco_gcm_kind":
+        DCO_GCM_NONE
+        DCO_GCM_VAES256
+        DCO_GCM_VAES512
+    bint dco_gcm_has(dco_gcm_kind kind)
+
 cdef extern from "codec/aead.h" nogil:
     cdef struct dco_aead:
         pass
     int dco_aead_init(dco_aead *aead, void *library, int cipher, const uint8_t *key,
-                      size_t key_size, const uint8_t *nonce_tail, bint seal)
+                      size_t key_size, const uint8_t *nonce_tail, bint seal, dco_gcm_kind own)
+    dco_gcm_kind dco_aead_probe(void *library)
     void dco_aead_clear(dco_aead *aead)
     bint dco_aead_encrypt(dco_aead *aead, const uint8_t *nonce, const uint8_t *aad,
                           size_t aad_size, const uint8_t *data, size_t size, uint8_t *out,
@@ -180,21 +188,34 @@ cdef class ReplayWindow:
         return bool(dco_pktid_accept(&self.window, packet_id, now_s))
 
 
+# The code for AES-GCM that this processor can run, by bits of a register; 0 is OpenSSL's.
+GCM_KINDS = (0, *[kind for kind in (DCO_GCM_VAES256, DCO_GCM_VAES512) if dco_gcm_has(kind)])
+
+
+def probe_gcm():
+    """Whose AES-GCM a device uses here unless told otherwise, of GCM_KINDS."""
+    return <int>dco_aead_probe(NULL)
+
+
 cdef class PacketKey:
-    """One key for both directions: DATA_V2 framing, and the bare cipher below it."""
+    """One key for both directions: DATA_V2 framing, and the bare cipher below it.
+
+    `own` of GCM_KINDS says whose AES-GCM it is."""
 
     cdef dco_aead sealer
     cdef dco_aead opener
 
-    def __cinit__(self, int cipher, const uint8_t[::1] key, const uint8_t[::1] nonce_tail):
+    def __cinit__(self, int cipher, const uint8_t[::1] key, const uint8_t[::1] nonce_tail, *,
+                  int own=0):
         cdef const uint8_t *bytes_ = &key[0] if key.shape[0] else NULL
         memset(&self.sealer, 0, sizeof(self.sealer))
         memset(&self.opener, 0, sizeof(self.opener))
         if nonce_tail.shape[0] != DCO_NONCE_TAIL:
             raise OSError(EINVAL, "a nonce tail has 8 bytes")
-        check(dco_aead_init(&self.sealer, NULL, cipher, bytes_, key.shape[0], &nonce_tail[0], True))
+        check(dco_aead_init(&self.sealer, NULL, cipher, bytes_, key.shape[0], &nonce_tail[0], True,
+                            <dco_gcm_kind>own))
         check(dco_aead_init(&self.opener, NULL, cipher, bytes_, key.shape[0], &nonce_tail[0],
-                            False))
+                            False, <dco_gcm_kind>own))
 
     def __dealloc__(self):
         dco_aead_clear(&self.sealer)

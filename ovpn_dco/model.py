@@ -94,7 +94,10 @@ class Offload(enum.Flag):
     UDP_GSO = 1 << 5
     UDP_GRO = 1 << 6
     UDP_BATCH = 1 << 7
-    ALL = (1 << 8) - 1
+    VAES_GCM = 1 << 8
+    """AES-GCM by code of our own for processors with VAES, instead of OpenSSL's. It applies to
+    keys installed from then on; a key that is installed keeps what it has."""
+    ALL = (1 << 9) - 1
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,7 +105,7 @@ class Offload(enum.Flag):
         return tuple(item.name.lower() for item in _SINGLE_OFFLOADS if item in self and item.name)
 
 
-_SINGLE_OFFLOADS = tuple(Offload(1 << bit) for bit in range(8))
+_SINGLE_OFFLOADS = tuple(Offload(1 << bit) for bit in range(9))
 
 
 @dataclass(frozen=True)
@@ -226,12 +229,15 @@ class DataKey:
 class KeyInfo:
     """An installed key, without its material.
 
-    `usage` counts what the limit of the cipher counts: blocks plus packets for AES-GCM."""
+    `usage` counts what the limit of the cipher counts: blocks plus packets for AES-GCM. `vaes_gcm`
+    says that `Offload.VAES_GCM` was in effect when the key was installed, so that it is not
+    OpenSSL that seals and opens."""
 
     key_id: int
     cipher: Cipher
     packets_sealed: int
     usage: int
+    vaes_gcm: bool = False
 
 
 # Statistics

@@ -40,6 +40,12 @@ static inline void dco_store32(void *data, uint32_t value)
     memcpy(data, &value, sizeof value);
 }
 
+static inline void dco_store64(void *data, uint64_t value)
+{
+    value = htobe64(value);
+    memcpy(data, &value, sizeof value);
+}
+
 static inline uint8_t dco_wire_opcode(const uint8_t *packet)
 {
     return packet[0] >> 3;

@@ -37,6 +37,7 @@ struct dco_transport {
 struct dco_engine {
     struct dco_engine_config config;
     OSSL_LIB_CTX *library;
+    enum dco_gcm_kind own_gcm; /* what the probe found */
     pthread_mutex_t lock;
     enum dco_engine_state state; /* lock */
     bool tun_open;               /* lock */

@@ -33,7 +33,8 @@ int dco_engine_set_offloads(struct dco_engine *engine, uint32_t offloads)
     return error;
 }
 
-/* Active: on the TUN, and on every socket (with none: what a socket could have). */
+/* Active: on the TUN, and on every socket (with none: what a socket could have); AES-GCM of our own
+ * where the processor has it. */
 int dco_engine_offloads(struct dco_engine *engine, uint32_t *allowed, uint32_t *active)
 {
     const uint32_t udp = DCO_OFFLOAD_UDP_GSO | DCO_OFFLOAD_UDP_GRO | DCO_OFFLOAD_UDP_BATCH;
@@ -43,6 +44,8 @@ int dco_engine_offloads(struct dco_engine *engine, uint32_t *allowed, uint32_t *
         return error;
     *allowed = atomic_load(&engine->offloads);
     *active = (*allowed & udp) | (engine->tun_open ? atomic_load(&engine->tun.offloads) : 0);
+    if (engine->own_gcm != DCO_GCM_NONE)
+        *active |= *allowed & DCO_OFFLOAD_VAES_GCM;
     for (int i = 0; i < DCO_TRANSPORTS_MAX; i++) {
         struct dco_transport *transport = atomic_load(&engine->transport[i]);
         if (transport)

@@ -21,7 +21,8 @@ static bool config_valid(const struct dco_key_config *config)
            && config->encrypt_key_size == config->decrypt_key_size;
 }
 
-int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, struct dco_key **out)
+int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, enum dco_gcm_kind own,
+                struct dco_key **out)
 {
     struct dco_key *key;
     int error;
@@ -40,10 +41,10 @@ int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, stru
     dco_pktid_window_init(&key->window);
 
     error = dco_aead_init(&key->sealing, library, config->cipher, config->encrypt_key,
-                          config->encrypt_key_size, config->encrypt_nonce_tail, true);
+                          config->encrypt_key_size, config->encrypt_nonce_tail, true, own);
     if (!error)
         error = dco_aead_init(&key->opening, library, config->cipher, config->decrypt_key,
-                              config->decrypt_key_size, config->decrypt_nonce_tail, false);
+                              config->decrypt_key_size, config->decrypt_nonce_tail, false, own);
     if (error) {
         dco_key_free(key);
         return error;

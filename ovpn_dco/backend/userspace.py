@@ -397,9 +397,13 @@ class UserspaceBackend:
 
     def key_info(self, peer: PeerRef, slot: KeySlot) -> KeyInfo:
         with _Answers("query_key"):
-            key_id, cipher, size, sealed, usage = self._engine.query_key(*peer, int(slot))
+            key_id, cipher, size, sealed, usage, vaes_gcm = self._engine.query_key(*peer, int(slot))
         return KeyInfo(
-            key_id=key_id, cipher=Cipher.find(cipher, size), packets_sealed=sealed, usage=usage
+            key_id=key_id,
+            cipher=Cipher.find(cipher, size),
+            packets_sealed=sealed,
+            usage=usage,
+            vaes_gcm=vaes_gcm,
         )
 
     # Routes
@@ -425,5 +429,6 @@ def _bytes_of(data: Buffer) -> memoryview:
 # The loops of the compiled core that `ovpn_dco.bench` times; no part of the back end.
 openssl_version = _core.openssl_version
 bench_crypto = _core.bench_crypto
+probe_gcm = _core.probe_gcm
 bench_send = _core.bench_send
 bench_receive = _core.bench_receive
