@@ -212,6 +212,8 @@ cdef class PacketKey:
         memset(&self.opener, 0, sizeof(self.opener))
         if nonce_tail.shape[0] != DCO_NONCE_TAIL:
             raise OSError(EINVAL, "a nonce tail has 8 bytes")
+        if own not in GCM_KINDS:
+            raise OSError(EINVAL, f"this processor has no AES-GCM of {own} bits")
         check(dco_aead_init(&self.sealer, NULL, cipher, bytes_, key.shape[0], &nonce_tail[0], True,
                             <dco_gcm_kind>own))
         check(dco_aead_init(&self.opener, NULL, cipher, bytes_, key.shape[0], &nonce_tail[0],

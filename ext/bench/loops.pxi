@@ -65,6 +65,8 @@ def bench_crypto(int cipher, size_t key_size, size_t size, uint32_t batches, bin
     cdef dco_crypto_loop loop
     cdef dco_crypto_cost cost
     cdef int error
+    if own not in GCM_KINDS:
+        raise OSError(EINVAL, f"this processor has no AES-GCM of {own} bits")
     loop.cipher, loop.key_size, loop.size = cipher, key_size, size
     loop.batches, loop.seal, loop.own = batches, seal, own
     with nogil:

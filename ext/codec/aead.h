@@ -41,9 +41,9 @@ struct dco_aead {
     bool own; /* `gcm` it is */
 };
 
-/* -EINVAL: unknown cipher or a key of the wrong size; -EOPNOTSUPP: this OpenSSL or, with `own`, this
- * processor lacks it; -ENOMEM. `library` is the library context to fetch from. `own` is the code for
- * AES-GCM: DCO_GCM_NONE for OpenSSL's, which all other ciphers have anyway. */
+/* -EINVAL: unknown cipher or a key of the wrong size; -EOPNOTSUPP: this OpenSSL lacks it; -ENOMEM.
+ * `library` is the library context to fetch from. `own` is the code for AES-GCM, one that is here:
+ * DCO_GCM_NONE for OpenSSL's, which all other ciphers have anyway. */
 int dco_aead_init(struct dco_aead *aead, OSSL_LIB_CTX *library, int cipher, const uint8_t *key,
                   size_t key_size, const uint8_t nonce_tail[DCO_NONCE_TAIL], bool seal,
                   enum dco_gcm_kind own);

@@ -36,12 +36,14 @@ struct dco_gcm {
     enum dco_gcm_kind kind;
 };
 
-/* Whether this processor and its operating system have what `kind` needs. */
+/* Whether this processor and its operating system have what `kind` needs. Asking takes long in a
+ * virtual machine, where each CPUID is a trap: ask once. */
 bool dco_gcm_has(enum dco_gcm_kind kind);
 /* The widest that it has. */
 enum dco_gcm_kind dco_gcm_best(void);
 
-/* Key schedule and powers. -EINVAL: the key has not 16, 24 or 32 bytes; -EOPNOTSUPP: not here. */
+/* Key schedule and powers, for a `kind` that is here. -EINVAL: the key has not 16, 24 or 32 bytes;
+ * -EOPNOTSUPP: no such kind. */
 int dco_gcm_init(struct dco_gcm *gcm, enum dco_gcm_kind kind, const uint8_t *key, size_t key_size);
 
 /* `out` is `in`, or does not overlap it. Not a byte outside of them is read or written. Decryption

@@ -16,11 +16,13 @@
  * Round keys are read from the key for every group. They would not all stay in registers, and so
  * they are never spilled to the stack. */
 
+/* A loop over the vectors of a group is straight code in the end, so that they live in registers. */
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+#define EACH(i, from, end) UNROLL for (uint32_t i = (from); i < (end); i++)
 
 enum { VECTORS = 4, GROUP = VECTORS * VECTOR, GROUP_BLOCKS = VECTORS * LANES };
 
@@ -71,27 +73,27 @@ INLINE vector round_key(const struct dco_gcm *gcm, uint32_t round)
     return repeat(dco_block_load(gcm->round_key[round]));
 }
 
-INLINE void all_round(const struct run *run, vector *state, int count, uint32_t round)
+INLINE void all_round(const struct run *run, vector *state, uint32_t count, uint32_t round)
 {
     vector key = round_key(run->gcm, round);
 
-    UNROLL for (int i = 0; i < count; i++) state[i] = cipher_round(state[i], key);
+    EACH (i, 0, count)
+        state[i] = cipher_round(state[i], key);
 }
 
-INLINE void all_begin(struct run *run, vector *state, int count)
+INLINE void all_begin(struct run *run, vector *state, uint32_t count)
 {
     const vector step = repeat(_mm_cvtsi32_si128(LANES));
     vector key = round_key(run->gcm, 0);
 
-    UNROLL for (int i = 0; i < count; i++)
-    {
+    EACH (i, 0, count) {
         state[i] = add(shuffle(run->counter, run->order), key);
         run->counter = count_on(run->counter, step);
     }
 }
 
 /* What longer keys have more, and the last round. */
-INLINE void all_end(const struct run *run, vector *state, int count)
+INLINE void all_end(const struct run *run, vector *state, uint32_t count)
 {
     uint32_t rounds = run->gcm->rounds;
     vector key;
@@ -105,13 +107,15 @@ INLINE void all_end(const struct run *run, vector *state, int count)
         all_round(run, state, count, 13);
     }
     key = round_key(run->gcm, rounds);
-    UNROLL for (int i = 0; i < count; i++) state[i] = cipher_last(state[i], key);
+    EACH (i, 0, count)
+        state[i] = cipher_last(state[i], key);
 }
 
-INLINE void keystream(struct run *run, vector *state, int count)
+INLINE void keystream(struct run *run, vector *state, uint32_t count)
 {
     all_begin(run, state, count);
-    UNROLL for (uint32_t round = 1; round < 10; round++) all_round(run, state, count, round);
+    EACH (round, 1, 10)
+        all_round(run, state, count, round);
     all_end(run, state, count);
 }
 
@@ -122,8 +126,7 @@ INLINE void keystream_and_hash(struct run *run, vector *state, const vector *blo
     struct sum sum = {0};
 
     all_begin(run, state, VECTORS);
-    UNROLL for (uint32_t round = 1; round < 10; round++)
-    {
+    EACH (round, 1, 10) {
         all_round(run, state, VECTORS, round);
         if (round % 2 == 0) {
             uint32_t i = round / 2 - 1;
@@ -140,8 +143,7 @@ INLINE void hash_group(struct run *run, const vector *blocks)
     const uint8_t *powers = run->gcm->power[DCO_GCM_POWER(GROUP_BLOCKS)];
     struct sum sum = {0};
 
-    UNROLL for (int i = 0; i < VECTORS; i++)
-    {
+    EACH (i, 0, VECTORS) {
         vector block = shuffle(blocks[i], run->order);
         sum_add(&sum, i ? block : add(block, only(run->hash)), powers + i * VECTOR);
     }
@@ -151,17 +153,20 @@ INLINE void hash_group(struct run *run, const vector *blocks)
 /* All of the group is read before any of it is written: `out` may be `in`. */
 INLINE void load_group(const struct run *run, vector *blocks)
 {
-    UNROLL for (int i = 0; i < VECTORS; i++) blocks[i] = load(run->in + i * VECTOR);
+    EACH (i, 0, VECTORS)
+        blocks[i] = load(run->in + i * VECTOR);
 }
 
 INLINE void add_group(vector *blocks, const vector *state)
 {
-    UNROLL for (int i = 0; i < VECTORS; i++) blocks[i] = add(blocks[i], state[i]);
+    EACH (i, 0, VECTORS)
+        blocks[i] = add(blocks[i], state[i]);
 }
 
 INLINE void store_group(struct run *run, const vector *blocks)
 {
-    UNROLL for (int i = 0; i < VECTORS; i++) store(run->out + i * VECTOR, blocks[i]);
+    EACH (i, 0, VECTORS)
+        store(run->out + i * VECTOR, blocks[i]);
     run->in += GROUP;
     run->out += GROUP;
     run->left -= GROUP;
@@ -170,7 +175,7 @@ INLINE void store_group(struct run *run, const vector *blocks)
 /* All groups but the last. */
 INLINE void seal_groups(struct run *run)
 {
-    vector blocks[VECTORS], sealed[VECTORS], state[VECTORS];
+    vector sealed[VECTORS], state[VECTORS];
 
     if (run->left <= GROUP)
         return;
@@ -179,11 +184,10 @@ INLINE void seal_groups(struct run *run)
     add_group(sealed, state);
     store_group(run, sealed);
     while (run->left > GROUP) {
-        load_group(run, blocks);
         keystream_and_hash(run, state, sealed);
-        add_group(blocks, state);
-        store_group(run, blocks);
-        UNROLL for (int i = 0; i < VECTORS; i++) sealed[i] = blocks[i];
+        load_group(run, sealed);
+        add_group(sealed, state);
+        store_group(run, sealed);
     }
     hash_group(run, sealed);
 }
@@ -202,23 +206,25 @@ INLINE void open_groups(struct run *run)
 
 /* The last group, of `count` vectors: 1 to GROUP bytes and the lengths. Blocks are numbered so that
  * the lengths get H and the block before them H^2. */
-INLINE void last_group(struct run *run, struct sum sum, bool seal, int count)
+INLINE void last_group(struct run *run, struct sum sum, bool seal, uint32_t count)
 {
-    size_t last = run->left - (size_t)(count - 1) * VECTOR;
+    size_t last = run->left - (count - 1) * VECTOR;
     size_t blocks_left = (run->left + DCO_GCM_BLOCK - 1) / DCO_GCM_BLOCK;
     const uint8_t *powers = run->gcm->power[DCO_GCM_POWER(blocks_left + 1)];
     vector blocks[VECTORS], state[VECTORS];
 
-    UNROLL for (int i = 0; i < count - 1; i++) blocks[i] = load(run->in + i * VECTOR);
+    EACH (i, 0, count - 1)
+        blocks[i] = load(run->in + i * VECTOR);
     blocks[count - 1] = load_part(run->in + (count - 1) * VECTOR, last);
     keystream(run, state, count);
-    UNROLL for (int i = 0; i < count; i++) state[i] = add(state[i], blocks[i]);
-    UNROLL for (int i = 0; i < count - 1; i++) store(run->out + i * VECTOR, state[i]);
+    EACH (i, 0, count)
+        state[i] = add(state[i], blocks[i]);
+    EACH (i, 0, count - 1)
+        store(run->out + i * VECTOR, state[i]);
     store_part(run->out + (count - 1) * VECTOR, state[count - 1], last);
     state[count - 1] = keep_part(state[count - 1], last);
 
-    UNROLL for (int i = 0; i < count; i++)
-    {
+    EACH (i, 0, count) {
         vector block = shuffle(seal ? state[i] : blocks[i], run->order);
         sum_add(&sum, i ? block : add(block, only(run->hash)), powers + i * VECTOR);
     }
@@ -284,20 +290,16 @@ INLINE void run_packet(const struct dco_gcm *gcm, const uint8_t nonce[DCO_NONCE]
     _mm_storeu_si128((void *)tag, _mm_xor_si128(mask, dco_block_reverse(run.hash)));
 }
 
-__attribute__((target(FEATURES))) void RUN_ENCRYPT(const struct dco_gcm *gcm,
-                                                   const uint8_t nonce[DCO_NONCE],
-                                                   const uint8_t *aad, size_t aad_size,
-                                                   const uint8_t *in, size_t size, uint8_t *out,
-                                                   uint8_t tag[DCO_WIRE_TAG])
+KERNEL void RUN_ENCRYPT(const struct dco_gcm *gcm, const uint8_t nonce[DCO_NONCE],
+                        const uint8_t *aad, size_t aad_size, const uint8_t *in, size_t size,
+                        uint8_t *out, uint8_t tag[DCO_WIRE_TAG])
 {
     run_packet(gcm, nonce, aad, aad_size, in, size, out, tag, true);
 }
 
-__attribute__((target(FEATURES))) void RUN_DECRYPT(const struct dco_gcm *gcm,
-                                                   const uint8_t nonce[DCO_NONCE],
-                                                   const uint8_t *aad, size_t aad_size,
-                                                   const uint8_t *in, size_t size, uint8_t *out,
-                                                   uint8_t tag[DCO_WIRE_TAG])
+KERNEL void RUN_DECRYPT(const struct dco_gcm *gcm, const uint8_t nonce[DCO_NONCE],
+                        const uint8_t *aad, size_t aad_size, const uint8_t *in, size_t size,
+                        uint8_t *out, uint8_t tag[DCO_WIRE_TAG])
 {
     run_packet(gcm, nonce, aad, aad_size, in, size, out, tag, false);
 }

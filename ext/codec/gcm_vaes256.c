@@ -6,6 +6,7 @@
 
 #define FEATURES "aes,pclmul,vaes,vpclmulqdq,avx2"
 #define INLINE DCO_GCM_INLINE(FEATURES)
+#define KERNEL __attribute__((target(FEATURES)))
 
 typedef __m256i vector;
 enum { LANES = 2, VECTOR = 32 };

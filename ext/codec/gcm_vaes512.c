@@ -5,6 +5,7 @@
 
 #define FEATURES "aes,pclmul,vaes,vpclmulqdq,avx512f,avx512bw,avx512vl,avx512dq"
 #define INLINE DCO_GCM_INLINE(FEATURES)
+#define KERNEL __attribute__((target(FEATURES)))
 
 typedef __m512i vector;
 enum { LANES = 4, VECTOR = 64 };

@@ -85,6 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const enum dco_gcm_kind kinds[] = {DCO_GCM_VAES256, DCO_GCM_VAES512};
+    static int best = -1;
     static uint8_t packet[2][DCO_WIRE_OVERHEAD + LARGEST];
     static uint8_t bare[2][CONTROL + LARGEST + DCO_WIRE_TAG];
 
@@ -94,7 +95,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(bare, 0, sizeof bare);
     run(data, size, DCO_GCM_NONE, packet[0], bare[0]);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        if (!dco_gcm_has(kinds[i]))
+        if (best < 0)
+            best = (int)dco_gcm_best();
+        if (kinds[i] > (enum dco_gcm_kind)best)
             continue;
         run(data, size, kinds[i], packet[1], bare[1]);
         CHECK(!memcmp(packet[0], packet[1], sizeof packet[0]));

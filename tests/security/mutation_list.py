@@ -76,8 +76,10 @@ static void nonce_make(""",
         "configured-openssl-passed-over",
         "tests/unit/test_traffic.py::test_a_configured_openssl_does_all_ciphers",
         "ext/engine/engine.c",
-        "    /* Whoever configures OpenSSL says",
-        "    engine->own_gcm = dco_aead_probe(engine->library);\n    /* Whoever configures OpenSSL says",
+        "    if (configuration && *configuration)\n",
+        """    engine->own_gcm = dco_aead_probe(engine->library);
+    if (configuration && *configuration)
+""",
     ),
     Mutation(
         "authentication-result-ignored",
