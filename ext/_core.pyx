@@ -621,8 +621,8 @@ cdef class Engine:
         check(result)
 
     def query_key(self, uint32_t peer_id, uint64_t generation, int slot):
-        """(key id, cipher, key bytes, packets sealed, usage, send epoch, receive epoch), the last
-        two 0 in the classic format."""
+        """(key id, cipher, key bytes, packets sealed, usage, send epoch, receive epoch, whether our
+        own AES-GCM), the epochs 0 in the classic format."""
         cdef dco_engine *engine = self.get()
         cdef dco_peer_ref ref = dco_peer_ref(peer_id, generation)
         cdef dco_key_info info
@@ -631,7 +631,7 @@ cdef class Engine:
             result = dco_key_query(engine, ref, <dco_slot>slot, &info)
         check(result)
         return (info.key_id, <int>info.cipher, info.key_size, info.packets_sealed,
-                info.usage, info.send_epoch, info.receive_epoch)
+                info.usage, info.send_epoch, info.receive_epoch, bool(info.vaes_gcm))
 
     # Routes
 

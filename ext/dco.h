@@ -40,9 +40,10 @@ enum dco_offload {
     DCO_OFFLOAD_UDP_BATCH = 1 << 7,    /* several messages per sendmmsg and recvmmsg */
     DCO_OFFLOAD_UDP_SIBLINGS = 1 << 8, /* a socket for each worker, by SO_REUSEPORT */
     DCO_OFFLOAD_UDP_STEERING = 1 << 9, /* classic BPF takes a datagram to its peer's worker */
-    DCO_OFFLOAD_ALL = (1 << 10) - 1,
+    DCO_OFFLOAD_VAES_GCM = 1 << 10,    /* AES-GCM of our own, for keys installed from then on */
+    DCO_OFFLOAD_ALL = (1 << 11) - 1,
 };
-#define DCO_OFFLOAD_COUNT 10
+#define DCO_OFFLOAD_COUNT 11
 
 struct dco_address {
     uint8_t family; /* AF_INET, AF_INET6; 0: none */
@@ -180,6 +181,7 @@ struct dco_key_info {
     uint8_t key_size; /* bytes */
     uint64_t packets_sealed, usage;
     uint32_t send_epoch, receive_epoch; /* 0: the classic format */
+    bool vaes_gcm;                      /* not OpenSSL's cipher but ours: DCO_OFFLOAD_VAES_GCM */
 };
 
 enum dco_event_kind {

@@ -154,6 +154,7 @@ cdef extern from "dco.h" nogil:
         uint64_t usage
         uint32_t send_epoch
         uint32_t receive_epoch
+        bint vaes_gcm
 
     cdef struct dco_event:
         int kind

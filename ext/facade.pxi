@@ -51,11 +51,19 @@ cdef extern from "codec/wire.h" nogil:
         DCO_NONCE_TAIL
     uint32_t dco_wire_header(uint8_t key_id, uint32_t peer_id)
 
+cdef extern from "codec/gcm.h" nogil:
+    ctypedef enum dco_gcm_kind "enum dco_gcm_kind":
+        DCO_GCM_NONE
+        DCO_GCM_VAES256
+        DCO_GCM_VAES512
+    bint dco_gcm_has(dco_gcm_kind kind)
+
 cdef extern from "codec/aead.h" nogil:
     cdef struct dco_aead:
         pass
     int dco_aead_init(dco_aead *aead, void *library, int cipher, const uint8_t *key,
-                      size_t key_size, const uint8_t *nonce_tail, bint seal)
+                      size_t key_size, const uint8_t *nonce_tail, bint seal, dco_gcm_kind own)
+    dco_gcm_kind dco_aead_probe(void *library)
     void dco_aead_clear(dco_aead *aead)
     bint dco_aead_encrypt(dco_aead *aead, const uint8_t *nonce, const uint8_t *aad,
                           size_t aad_size, const uint8_t *data, size_t size, uint8_t *out,
@@ -85,7 +93,7 @@ cdef extern from "codec/epochkey.h" nogil:
     int dco_epochkey_chain_step(dco_epochkey_chain *chain, void *library)
     void dco_epochkey_chain_clear(dco_epochkey_chain *chain)
     int dco_epochkey_take(dco_epochkey *key, dco_epochkey_chain *chain, void *library, int cipher,
-                          size_t key_size, bint seal)
+                          size_t key_size, bint seal, dco_gcm_kind own)
     void dco_epochkey_clear(dco_epochkey *key)
     bint dco_epochkey_seal(dco_epochkey *key, uint32_t header, uint64_t counter,
                            const uint8_t *plain, size_t size, uint8_t *packet)
@@ -127,7 +135,8 @@ cdef extern from "peers/keyslot.h" nogil:
         dco_epochs *epochs
         uint64_t usage_limit
         uint64_t usage_soon
-    int dco_key_new(const dco_key_config *config, void *library, dco_key **key)
+    int dco_key_new(const dco_key_config *config, void *library, dco_gcm_kind own,
+                    dco_key **key)
     void dco_key_free(dco_key *key)
     unsigned dco_key_take_id(dco_key *key, uint32_t size, uint64_t *packet_id)
     bint dco_key_seal(dco_key *key, uint32_t header, uint64_t packet_id, const uint8_t *plain,
@@ -265,21 +274,41 @@ cdef class ReplayWindow:
         return bool(dco_pktid_accept(&self.window, packet_id, now_s))
 
 
+# The code for AES-GCM that this processor can run, by bits of a register; 0 is OpenSSL's.
+GCM_KINDS = (0, *[kind for kind in (DCO_GCM_VAES256, DCO_GCM_VAES512) if dco_gcm_has(kind)])
+
+
+cdef int check_gcm(int own) except -1:
+    if own not in GCM_KINDS:
+        raise OSError(EINVAL, f"this processor has no AES-GCM of {own} bits")
+    return 0
+
+
+def probe_gcm():
+    """Whose AES-GCM a device uses here unless told otherwise, of GCM_KINDS."""
+    return <int>dco_aead_probe(NULL)
+
+
 cdef class PacketKey:
-    """One key for both directions: DATA_V2 framing, and the bare cipher below it."""
+    """One key for both directions: DATA_V2 framing, and the bare cipher below it.
+
+    `own` of GCM_KINDS says whose AES-GCM it is."""
 
     cdef dco_aead sealer
     cdef dco_aead opener
 
-    def __cinit__(self, int cipher, const uint8_t[::1] key, const uint8_t[::1] nonce_tail):
+    def __cinit__(self, int cipher, const uint8_t[::1] key, const uint8_t[::1] nonce_tail, *,
+                  int own=0):
         cdef const uint8_t *bytes_ = &key[0] if key.shape[0] else NULL
         memset(&self.sealer, 0, sizeof(self.sealer))
         memset(&self.opener, 0, sizeof(self.opener))
         if nonce_tail.shape[0] != DCO_NONCE_TAIL:
             raise OSError(EINVAL, "a nonce tail has 8 bytes")
-        check(dco_aead_init(&self.sealer, NULL, cipher, bytes_, key.shape[0], &nonce_tail[0], True))
+        check_gcm(own)
+        check(dco_aead_init(&self.sealer, NULL, cipher, bytes_, key.shape[0], &nonce_tail[0], True,
+                            <dco_gcm_kind>own))
         check(dco_aead_init(&self.opener, NULL, cipher, bytes_, key.shape[0], &nonce_tail[0],
-                            False))
+                            False, <dco_gcm_kind>own))
 
     def __dealloc__(self):
         dco_aead_clear(&self.sealer)
@@ -363,18 +392,21 @@ cdef class EpochPacketKey:
     cdef dco_epochkey sealer
     cdef dco_epochkey opener
 
-    def __cinit__(self, int cipher, size_t key_size, bytes secret, uint32_t epoch=1):
+    def __cinit__(self, int cipher, size_t key_size, bytes secret, uint32_t epoch=1, int own=0):
         cdef dco_epochkey_chain one, two
         memset(&self.sealer, 0, sizeof(self.sealer))
         memset(&self.opener, 0, sizeof(self.opener))
         if not 1 <= epoch <= DCO_EPOCH_MAX:
             raise OSError(EINVAL, "an epoch is 1 to 65535")
+        check_gcm(own)
         epoch_secret_in(&one, secret)
         while one.epoch < epoch:
             check(dco_epochkey_chain_step(&one, NULL))
         two = one
-        check(dco_epochkey_take(&self.sealer, &one, NULL, cipher, key_size, True))
-        check(dco_epochkey_take(&self.opener, &two, NULL, cipher, key_size, False))
+        check(dco_epochkey_take(&self.sealer, &one, NULL, cipher, key_size, True,
+                                <dco_gcm_kind>own))
+        check(dco_epochkey_take(&self.opener, &two, NULL, cipher, key_size, False,
+                                <dco_gcm_kind>own))
         dco_epochkey_chain_clear(&one)
         dco_epochkey_chain_clear(&two)
 
@@ -416,10 +448,12 @@ cdef class EpochKeyring:
     cdef dco_key *key
 
     def __cinit__(self, int cipher, size_t key_size, bytes send_secret, bytes receive_secret, *,
-                  uint32_t future_epochs=4, uint32_t first_epoch=1, uint64_t first_packet_id=1):
+                  uint32_t future_epochs=4, uint32_t first_epoch=1, uint64_t first_packet_id=1,
+                  int own=0):
         cdef dco_key_config config
         if len(send_secret) != DCO_EPOCH_SECRET or len(receive_secret) != DCO_EPOCH_SECRET:
             raise OSError(EINVAL, "the secret of an epoch has 32 bytes")
+        check_gcm(own)
         memset(&config, 0, sizeof(config))
         config.cipher = <dco_cipher>cipher
         config.encrypt_key = <const uint8_t *><const char *>send_secret
@@ -429,7 +463,7 @@ cdef class EpochKeyring:
         config.future_epochs = future_epochs
         config.first_epoch = first_epoch
         config.epoch_key_size = key_size
-        check(dco_key_new(&config, NULL, &self.key))
+        check(dco_key_new(&config, NULL, <dco_gcm_kind>own, &self.key))
         if self.key.epochs == NULL:
             raise OSError(EINVAL, "a receiver holds one future epoch at least")
 

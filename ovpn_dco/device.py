@@ -263,7 +263,9 @@ class Device:
         return self._backend.offloads()
 
     def set_offloads(self, offloads: Offload | Iterable[str] | None) -> None:
-        """Changes what may be used while traffic flows; None: all."""
+        """Changes what may be used while traffic flows; None: all.
+
+        `Offload.VAES_GCM` takes effect for keys that are installed afterwards."""
         self._backend.set_offloads(offloads_of(offloads))
 
     def set_source_check(self, source_check: SourceCheck | str) -> None:

@@ -96,7 +96,10 @@ class Offload(enum.Flag):
     UDP_BATCH = 1 << 7
     UDP_SIBLINGS = 1 << 8
     UDP_STEERING = 1 << 9
-    ALL = (1 << 10) - 1
+    VAES_GCM = 1 << 10
+    """AES-GCM by code of our own for processors with VAES, instead of OpenSSL's. It applies to
+    keys installed from then on; a key that is installed keeps what it has."""
+    ALL = (1 << 11) - 1
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,7 +107,7 @@ class Offload(enum.Flag):
         return tuple(item.name.lower() for item in _SINGLE_OFFLOADS if item in self and item.name)
 
 
-_SINGLE_OFFLOADS = tuple(Offload(1 << bit) for bit in range(10))
+_SINGLE_OFFLOADS = tuple(Offload(1 << bit) for bit in range(11))
 
 
 @dataclass(frozen=True)
@@ -281,7 +284,8 @@ class KeyInfo:
 
     `usage` counts what the limit of the cipher counts: blocks plus packets for AES-GCM. With an
     `EpochKey` it is that of `send_epoch`, the epoch that seals; `receive_epoch` is the latest that
-    the peer has shown. Both are None for a `DataKey`."""
+    the peer has shown. Both are None for a `DataKey`. `vaes_gcm` says that `Offload.VAES_GCM` was
+    in effect when the key was installed, so that it is not OpenSSL that seals and opens."""
 
     key_id: int
     cipher: Cipher
@@ -289,6 +293,7 @@ class KeyInfo:
     usage: int
     send_epoch: int | None = None
     receive_epoch: int | None = None
+    vaes_gcm: bool = False
 
 
 # Statistics

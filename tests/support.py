@@ -21,6 +21,14 @@ def missing_privilege() -> str | None:
     return None
 
 
+@cache
+def processor_has_vaes() -> bool:
+    """Whether `Offload.VAES_GCM` can be in effect here, by the flags that the kernel shows."""
+    with open("/proc/cpuinfo") as info:
+        flags = next((line.split() for line in info if line.startswith("flags")), [])
+    return {"vaes", "vpclmulqdq", "avx2"} <= set(flags)
+
+
 needs_root = pytest.mark.root
 
 

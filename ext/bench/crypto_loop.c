@@ -18,9 +18,10 @@
 
 struct bench {
     OSSL_LIB_CTX *library;
-    EVP_CIPHER_CTX *raw;    /* in the direction that is timed */
-    struct dco_aead core;   /* the same */
-    struct dco_aead sealer; /* makes what the open loops open */
+    EVP_CIPHER_CTX *raw; /* in the direction that is timed */
+    /* Aligned as in struct dco_key. */
+    _Alignas(DCO_CACHE_LINE) struct dco_aead core;   /* in the same direction */
+    _Alignas(DCO_CACHE_LINE) struct dco_aead sealer; /* makes what the open loops open */
     struct dco_pktid_counter counter;
     struct dco_pktid_window window;
     uint8_t nonce_tail[DCO_NONCE_TAIL];
@@ -205,10 +206,10 @@ static int bench_init(struct bench *bench, const struct dco_crypto_loop *loop)
     error = raw_init(bench, loop, key);
     if (!error)
         error = dco_aead_init(&bench->core, bench->library, loop->cipher, key, loop->key_size,
-                              bench->nonce_tail, loop->seal);
+                              bench->nonce_tail, loop->seal, loop->own);
     if (!error)
         error = dco_aead_init(&bench->sealer, bench->library, loop->cipher, key, loop->key_size,
-                              bench->nonce_tail, true);
+                              bench->nonce_tail, true, loop->own);
     return error;
 }
 
@@ -221,9 +222,10 @@ int dco_crypto_loop_run(const struct dco_crypto_loop *loop, struct dco_crypto_co
 
     if (!loop->batches || loop->size > DCO_IP_PACKET_MAX || loop->key_size > 32)
         return -EINVAL;
-    bench = calloc(1, sizeof *bench);
+    bench = aligned_alloc(DCO_CACHE_LINE, sizeof *bench);
     if (!bench)
         return -ENOMEM;
+    memset(bench, 0, sizeof *bench);
     error = bench_init(bench, loop);
     for (uint32_t i = 0; i < loop->batches && !error; i++) {
         /* Whoever goes second finds the caches warm: take turns in that too. */

@@ -9,12 +9,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "codec/gcm.h"
+
 struct dco_crypto_loop {
     int cipher; /* DCO_AEAD_AES_GCM or DCO_AEAD_CHACHA20_POLY1305 */
     size_t key_size;
-    size_t size;      /* inner packet, bytes */
-    uint32_t batches; /* timed batches of DCO_TUN_BATCH packets, each way of doing it */
-    bool seal;        /* or open */
+    size_t size;           /* inner packet, bytes */
+    uint32_t batches;      /* timed batches of DCO_TUN_BATCH packets, each way of doing it */
+    bool seal;             /* or open */
+    enum dco_gcm_kind own; /* the core's AES-GCM; EVP beside it is always OpenSSL's */
 };
 
 struct dco_crypto_cost {

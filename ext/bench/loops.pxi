@@ -7,6 +7,7 @@ cdef extern from "bench/crypto_loop.h" nogil:
         size_t size
         uint32_t batches
         bint seal
+        int own
 
     struct dco_crypto_cost:
         double raw_ns
@@ -56,13 +57,18 @@ def openssl_version():
     return OpenSSL_version(OPENSSL_VERSION).decode()
 
 
-def bench_crypto(int cipher, size_t key_size, size_t size, uint32_t batches, bint seal):
-    """Nanoseconds per packet, (EVP alone, the core): medians over batches of 64 packets."""
+def bench_crypto(int cipher, size_t key_size, size_t size, uint32_t batches, bint seal, *,
+                 int own=0):
+    """Nanoseconds per packet, (EVP alone, the core): medians over batches of 64 packets.
+
+    `own` is whose AES-GCM the core uses, as `probe_gcm` tells: 0 is OpenSSL's."""
     cdef dco_crypto_loop loop
     cdef dco_crypto_cost cost
     cdef int error
+    if own not in GCM_KINDS:
+        raise OSError(EINVAL, f"this processor has no AES-GCM of {own} bits")
     loop.cipher, loop.key_size, loop.size = cipher, key_size, size
-    loop.batches, loop.seal = batches, seal
+    loop.batches, loop.seal, loop.own = batches, seal, own
     with nogil:
         error = dco_crypto_loop_run(&loop, &cost)
     check(error)

@@ -87,8 +87,26 @@ static int make_context(struct dco_aead *aead, const char *name, const uint8_t *
     return 0;
 }
 
+static int init_provider(struct dco_aead *aead, OSSL_LIB_CTX *library, const char *name,
+                         const uint8_t *key, size_t key_size, bool seal)
+{
+    int error;
+
+    aead->method = EVP_CIPHER_fetch(library, name, NULL);
+    if (!aead->method)
+        return -EOPNOTSUPP;
+    error = make_context(aead, name, key, key_size, seal);
+    if (error)
+        return error;
+    aead->tag[0] =
+        OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, NULL, DCO_WIRE_TAG);
+    aead->tag[1] = OSSL_PARAM_construct_end();
+    return 0;
+}
+
 int dco_aead_init(struct dco_aead *aead, OSSL_LIB_CTX *library, int cipher, const uint8_t *key,
-                  size_t key_size, const uint8_t nonce_tail[DCO_NONCE_TAIL], bool seal)
+                  size_t key_size, const uint8_t nonce_tail[DCO_NONCE_TAIL], bool seal,
+                  enum dco_gcm_kind own)
 {
     const char *name = dco_aead_name(cipher, key_size);
     int error;
@@ -96,27 +114,63 @@ int dco_aead_init(struct dco_aead *aead, OSSL_LIB_CTX *library, int cipher, cons
     memset(aead, 0, sizeof *aead);
     if (!name)
         return -EINVAL;
-    aead->method = EVP_CIPHER_fetch(library, name, NULL);
-    if (!aead->method)
-        return -EOPNOTSUPP;
-    error = make_context(aead, name, key, key_size, seal);
-    if (error) {
-        dco_aead_clear(aead);
-        return error;
-    }
-    aead->tag[0] =
-        OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, NULL, DCO_WIRE_TAG);
-    aead->tag[1] = OSSL_PARAM_construct_end();
     memcpy(aead->nonce_tail, nonce_tail, DCO_NONCE_TAIL);
-    return 0;
+    aead->own = cipher == DCO_AEAD_AES_GCM && own != DCO_GCM_NONE;
+    if (aead->own)
+        error = dco_gcm_init(&aead->gcm, own, key, key_size);
+    else
+        error = init_provider(aead, library, name, key, key_size, seal);
+    if (error)
+        dco_aead_clear(aead);
+    return error;
 }
 
 void dco_aead_clear(struct dco_aead *aead)
 {
-    if (aead->context)
+    if (!aead->own && aead->context)
         aead->free(aead->context);
-    EVP_CIPHER_free(aead->method);
+    if (!aead->own)
+        EVP_CIPHER_free(aead->method);
     OPENSSL_cleanse(aead, sizeof *aead);
+}
+
+/* Long enough for several groups of the widest code, and a last one that is partial. */
+#define PROBE_SIZE 619u
+
+static bool probe_key(OSSL_LIB_CTX *library, enum dco_gcm_kind kind, size_t key_size)
+{
+    uint8_t key[32], packet[PROBE_SIZE], out[2][DCO_WIRE_OVERHEAD + PROBE_SIZE];
+    struct dco_aead openssl, own;
+    bool good;
+
+    for (size_t i = 0; i < sizeof key; i++)
+        key[i] = (uint8_t)(0x5A + 7 * i);
+    for (size_t i = 0; i < sizeof packet; i++)
+        packet[i] = (uint8_t)(i * i + i / 3);
+    good = !dco_aead_init(&openssl, library, DCO_AEAD_AES_GCM, key, key_size, packet, true,
+                          DCO_GCM_NONE);
+    if (!good)
+        return false; /* what cannot be compared is not used */
+    good = !dco_aead_init(&own, library, DCO_AEAD_AES_GCM, key, key_size, packet, true, kind)
+           && dco_aead_seal(&openssl, 0x48000001, 0xFFFFFFFE, packet, sizeof packet, out[0])
+           && dco_aead_seal(&own, 0x48000001, 0xFFFFFFFE, packet, sizeof packet, out[1])
+           && !memcmp(out[0], out[1], sizeof out[0]) && dco_aead_open(&own, out[1], sizeof out[1])
+           && !memcmp(out[1] + DCO_WIRE_OVERHEAD, packet, sizeof packet);
+    out[0][sizeof out[0] - 1] ^= 1;
+    good = good && !dco_aead_open(&own, out[0], sizeof out[0]);
+    dco_aead_clear(&openssl);
+    dco_aead_clear(&own);
+    return good;
+}
+
+enum dco_gcm_kind dco_aead_probe(OSSL_LIB_CTX *library)
+{
+    enum dco_gcm_kind kind = dco_gcm_best();
+
+    for (size_t key_size = 16; key_size <= 32 && kind != DCO_GCM_NONE; key_size += 8)
+        if (!probe_key(library, kind, key_size))
+            kind = DCO_GCM_NONE;
+    return kind;
 }
 
 bool dco_aead_encrypt(struct dco_aead *aead, const uint8_t nonce[DCO_NONCE], const uint8_t *aad,
@@ -126,6 +180,10 @@ bool dco_aead_encrypt(struct dco_aead *aead, const uint8_t nonce[DCO_NONCE], con
     void *context = aead->context;
     size_t n;
 
+    if (aead->own) {
+        dco_gcm_encrypt(&aead->gcm, nonce, aad, aad_size, in, size, out, tag);
+        return true;
+    }
     aead->tag[0].data = tag;
     return aead->init(context, NULL, 0, nonce, DCO_NONCE, NULL) == 1
            && aead->update(context, NULL, &n, aad_size, aad, aad_size) == 1
@@ -141,6 +199,8 @@ bool dco_aead_decrypt(struct dco_aead *aead, const uint8_t nonce[DCO_NONCE], con
     void *context = aead->context;
     size_t n;
 
+    if (aead->own)
+        return dco_gcm_decrypt(&aead->gcm, nonce, aad, aad_size, in, size, out, tag);
     aead->tag[0].data = (void *)tag;
     /* The provider compares the tag at the end, in constant time. */
     return aead->init(context, NULL, 0, nonce, DCO_NONCE, aead->tag) == 1
@@ -160,8 +220,8 @@ bool dco_aead_seal(struct dco_aead *aead, uint32_t header, uint32_t packet_id, c
 {
     uint8_t nonce[DCO_NONCE];
 
-    dco_store32(packet, header);
-    dco_store32(packet + DCO_WIRE_HEADER, packet_id);
+    /* One store: these are read as one in a moment, see dco_block_load_part. */
+    dco_store64(packet, (uint64_t)header << 32 | packet_id);
     nonce_make(aead, packet, nonce);
     return dco_aead_encrypt(aead, nonce, packet, DCO_WIRE_AAD, plain, size,
                             packet + DCO_WIRE_OVERHEAD, packet + DCO_WIRE_AAD);

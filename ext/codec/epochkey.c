@@ -90,7 +90,8 @@ void dco_epochkey_chain_clear(struct dco_epochkey_chain *chain)
 }
 
 static int make_key(struct dco_epochkey *key, const struct dco_epochkey_chain *chain,
-                    OSSL_LIB_CTX *library, int cipher, size_t key_size, bool seal)
+                    OSSL_LIB_CTX *library, int cipher, size_t key_size, bool seal,
+                    enum dco_gcm_kind own)
 {
     static const uint8_t no_tail[DCO_NONCE_TAIL]; /* the nonce is made here */
     uint8_t data_key[32];
@@ -99,14 +100,15 @@ static int make_key(struct dco_epochkey *key, const struct dco_epochkey_chain *c
     if (!error)
         error = dco_epochkey_expand(library, chain->secret, "data_key", data_key, key_size);
     if (!error)
-        error = dco_aead_init(&key->aead, library, cipher, data_key, key_size, no_tail, seal);
+        error = dco_aead_init(&key->aead, library, cipher, data_key, key_size, no_tail, seal, own);
     OPENSSL_cleanse(data_key, sizeof data_key);
     key->epoch = (uint16_t)chain->epoch;
     return error;
 }
 
 int dco_epochkey_take(struct dco_epochkey *key, struct dco_epochkey_chain *chain,
-                      OSSL_LIB_CTX *library, int cipher, size_t key_size, bool seal)
+                      OSSL_LIB_CTX *library, int cipher, size_t key_size, bool seal,
+                      enum dco_gcm_kind own)
 {
     int error;
 
@@ -115,7 +117,7 @@ int dco_epochkey_take(struct dco_epochkey *key, struct dco_epochkey_chain *chain
         return -EINVAL;
     if (chain->epoch > DCO_EPOCH_MAX)
         return -ERANGE;
-    error = make_key(key, chain, library, cipher, key_size, seal);
+    error = make_key(key, chain, library, cipher, key_size, seal, own);
     if (!error)
         error = dco_epochkey_chain_step(chain, library);
     if (error)

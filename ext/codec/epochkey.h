@@ -41,7 +41,8 @@ struct dco_epochkey {
  * chain, or an error of dco_aead_init or dco_epochkey_expand; then the chain is as it was, and the
  * key need not be cleared. Allocates and takes microseconds: not for the data path. */
 int dco_epochkey_take(struct dco_epochkey *key, struct dco_epochkey_chain *chain,
-                      OSSL_LIB_CTX *library, int cipher, size_t key_size, bool seal);
+                      OSSL_LIB_CTX *library, int cipher, size_t key_size, bool seal,
+                      enum dco_gcm_kind own);
 void dco_epochkey_clear(struct dco_epochkey *key);
 
 /* Writes the whole packet, DCO_WIRE_EPOCH_OVERHEAD + `size` bytes, to `packet`. `counter` is from 1

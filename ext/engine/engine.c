@@ -17,9 +17,12 @@ static int open_library(struct dco_engine *engine)
     engine->library = OSSL_LIB_CTX_new();
     if (!engine->library)
         return -ENOMEM;
+    /* Whoever configures OpenSSL says whose code is to encrypt: then ours does not. */
     if (configuration && *configuration)
         return OSSL_LIB_CTX_load_config(engine->library, configuration) == 1 ? 0 : -EINVAL;
-    return 0; /* with nothing configured the default provider loads itself */
+    /* With nothing configured the default provider loads itself. */
+    engine->own_gcm = dco_aead_probe(engine->library);
+    return 0;
 }
 
 static int init_workers(struct dco_engine *engine)

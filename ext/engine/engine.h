@@ -26,7 +26,8 @@ enum dco_engine_state { DCO_ENGINE_NEW, DCO_ENGINE_RUNNING, DCO_ENGINE_CLOSED };
 struct dco_engine {
     struct dco_engine_config config;
     OSSL_LIB_CTX *library;
-    pthread_mutex_t closing; /* held for the whole of a close; taken before `lock` */
+    enum dco_gcm_kind own_gcm; /* what the probe found */
+    pthread_mutex_t closing;   /* held for the whole of a close; taken before `lock` */
     pthread_mutex_t lock;
     enum dco_engine_state state; /* lock */
     atomic_bool closed;          /* the same for calls that do without the lock */

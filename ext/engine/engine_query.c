@@ -32,7 +32,8 @@ int dco_engine_set_offloads(struct dco_engine *engine, uint32_t offloads)
     return error;
 }
 
-/* Active: on the TUN, and on every socket (with none: what a socket could have). */
+/* Active: on the TUN, and on every socket (with none: what a socket could have); AES-GCM of our own
+ * where the processor has it. */
 int dco_engine_offloads(struct dco_engine *engine, uint32_t *allowed, uint32_t *active)
 {
     const uint32_t group = DCO_OFFLOAD_UDP_SIBLINGS | DCO_OFFLOAD_UDP_STEERING;
@@ -45,6 +46,8 @@ int dco_engine_offloads(struct dco_engine *engine, uint32_t *allowed, uint32_t *
         return error;
     *allowed = atomic_load(&engine->offloads);
     *active = (*allowed & udp) | (engine->tun_open ? atomic_load(&engine->tun.offloads) : 0);
+    if (engine->own_gcm != DCO_GCM_NONE)
+        *active |= *allowed & DCO_OFFLOAD_VAES_GCM;
     for (uint32_t slot = 0; (transport = dco_transport_next(&engine->transports, &slot));)
         for (unsigned i = 0; i < transport->sockets; i++)
             *active &= ~udp | atomic_load(&transport->udp[i].offloads);

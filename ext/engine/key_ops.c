@@ -23,6 +23,14 @@ static bool other_slot_has(struct dco_peer *peer, enum dco_slot slot, uint8_t ke
     return other && other->key_id == key_id;
 }
 
+/* The code for AES-GCM as it is allowed now; a key keeps it. */
+static enum dco_gcm_kind choose_gcm(struct dco_engine *engine)
+{
+    bool allowed = atomic_load(&engine->offloads) & DCO_OFFLOAD_VAES_GCM;
+
+    return allowed ? engine->own_gcm : DCO_GCM_NONE;
+}
+
 /* The contexts are made before the lock is taken: key schedules are slow. */
 int dco_key_install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
                     const struct dco_key_config *config)
@@ -32,7 +40,7 @@ int dco_key_install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco
     int error = check_slot(slot);
 
     if (!error)
-        error = dco_key_new(config, engine->library, &key);
+        error = dco_key_new(config, engine->library, choose_gcm(engine), &key);
     if (error)
         return error;
     error = dco_engine_enter(engine);
@@ -106,6 +114,8 @@ int dco_key_query(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_s
             .key_size = key->key_size,
             .packets_sealed = dco_counter_read(&key->sealed),
             .usage = dco_counter_read(&key->usage),
+            .vaes_gcm = key->epochs ? key->epochs->own && key->cipher == DCO_CIPHER_AES_GCM
+                                    : key->sealing.own,
         };
         if (key->epochs) {
             info->send_epoch = atomic_load(&key->epochs->send_epoch);

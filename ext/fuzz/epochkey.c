@@ -31,8 +31,8 @@ static void make_keys(const uint8_t *data)
     for (int i = 0; i < data[0] >> 5 && one.epoch < DCO_EPOCH_MAX; i++)
         CHECK(!dco_epochkey_chain_step(&one, NULL));
     two = one;
-    CHECK(!dco_epochkey_take(&sealer, &one, NULL, cipher, key_size, true));
-    CHECK(!dco_epochkey_take(&opener, &two, NULL, cipher, key_size, false));
+    CHECK(!dco_epochkey_take(&sealer, &one, NULL, cipher, key_size, true, DCO_GCM_NONE));
+    CHECK(!dco_epochkey_take(&opener, &two, NULL, cipher, key_size, false, DCO_GCM_NONE));
     CHECK(one.epoch == two.epoch && !memcmp(one.secret, two.secret, sizeof secret));
 }
 

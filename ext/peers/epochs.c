@@ -42,7 +42,7 @@ static int derive(struct dco_epochs *epochs, struct dco_epochkey_chain *chain, b
         return -ENOMEM;
     memset(epoch, 0, sizeof *epoch);
     error = dco_epochkey_take(&epoch->key, chain, epochs->library, epochs->cipher, epochs->key_size,
-                              seal);
+                              seal, epochs->own);
     if (error) {
         free(epoch);
         return error;
@@ -155,6 +155,7 @@ int dco_epochs_new(const struct dco_epochs_config *config, OSSL_LIB_CTX *library
         return -ENOMEM;
     epochs->library = library;
     epochs->cipher = config->cipher;
+    epochs->own = config->own;
     epochs->key_size = config->key_size;
     epochs->futures = config->futures;
     epochs->usage_limit = config->usage_limit;

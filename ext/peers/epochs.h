@@ -32,7 +32,8 @@ struct dco_epoch {
 
 struct dco_epochs_config {
     int cipher;
-    size_t key_size; /* bytes */
+    enum dco_gcm_kind own; /* as for dco_aead_init */
+    size_t key_size;       /* bytes */
     const uint8_t *send_secret, *receive_secret;
     uint32_t first;   /* epoch that both directions start in */
     uint32_t futures; /* 1 to DCO_EPOCH_FUTURES_MAX */
@@ -43,6 +44,7 @@ struct dco_epochs {
     /* fixed at creation */
     OSSL_LIB_CTX *library;
     int cipher;
+    enum dco_gcm_kind own; /* the code for AES-GCM */
     size_t key_size;
     uint32_t futures;
     uint64_t usage_limit;   /* blocks plus packets of one epoch */

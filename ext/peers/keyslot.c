@@ -24,14 +24,14 @@ static bool config_valid(const struct dco_key_config *config)
 }
 
 static int init_classic(struct dco_key *key, const struct dco_key_config *config,
-                        OSSL_LIB_CTX *library)
+                        OSSL_LIB_CTX *library, enum dco_gcm_kind own)
 {
     int error = dco_aead_init(&key->sealing, library, config->cipher, config->encrypt_key,
-                              config->encrypt_key_size, config->encrypt_nonce_tail, true);
+                              config->encrypt_key_size, config->encrypt_nonce_tail, true, own);
 
     if (!error)
         error = dco_aead_init(&key->opening, library, config->cipher, config->decrypt_key,
-                              config->decrypt_key_size, config->decrypt_nonce_tail, false);
+                              config->decrypt_key_size, config->decrypt_nonce_tail, false, own);
     key->key_size = (uint8_t)config->encrypt_key_size;
     dco_pktid_counter_init(&key->counter, config->first_packet_id, DCO_PKTID_MAX);
     dco_pktid_window_init(&key->window);
@@ -39,10 +39,11 @@ static int init_classic(struct dco_key *key, const struct dco_key_config *config
 }
 
 static int init_epochs(struct dco_key *key, const struct dco_key_config *config,
-                       OSSL_LIB_CTX *library)
+                       OSSL_LIB_CTX *library, enum dco_gcm_kind own)
 {
     struct dco_epochs_config epochs = {
         .cipher = config->cipher,
+        .own = own,
         .key_size = config->epoch_key_size,
         .send_secret = config->encrypt_key,
         .receive_secret = config->decrypt_key,
@@ -59,7 +60,8 @@ static int init_epochs(struct dco_key *key, const struct dco_key_config *config,
     return dco_epochs_new(&epochs, library, &key->epochs);
 }
 
-int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, struct dco_key **out)
+int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, enum dco_gcm_kind own,
+                struct dco_key **out)
 {
     struct dco_key *key;
     int error;
@@ -73,8 +75,8 @@ int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, stru
     key->key_id = config->key_id;
     key->cipher = config->cipher;
     set_limits(key);
-    error = config->future_epochs ? init_epochs(key, config, library)
-                                  : init_classic(key, config, library);
+    error = config->future_epochs ? init_epochs(key, config, library, own)
+                                  : init_classic(key, config, library, own);
     if (error) {
         dco_key_free(key);
         return error;

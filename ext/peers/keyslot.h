@@ -41,8 +41,10 @@ struct dco_key {
     struct dco_pktid_window window;
 };
 
-/* Allocates everything the key will ever need. -EINVAL, -EOPNOTSUPP, -ENOMEM. */
-int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, struct dco_key **key);
+/* Allocates everything the key will ever need; `own` is the code for AES-GCM, as for dco_aead_init.
+ * -EINVAL, -EOPNOTSUPP, -ENOMEM. */
+int dco_key_new(const struct dco_key_config *config, OSSL_LIB_CTX *library, enum dco_gcm_kind own,
+                struct dco_key **key);
 /* Cleanses and frees; `dco_key_release` is the same for dco_rcu_retire. */
 void dco_key_free(struct dco_key *key);
 void dco_key_release(struct dco_rcu_node *node);

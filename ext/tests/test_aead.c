@@ -4,6 +4,7 @@
 #include "tests/check.h"
 
 static const uint8_t tail[DCO_NONCE_TAIL] = {0xA0, 0xA1, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7};
+static enum dco_gcm_kind own; /* whose AES-GCM the tests run with */
 
 static struct dco_aead make(int cipher, size_t key_size, bool seal)
 {
@@ -11,7 +12,7 @@ static struct dco_aead make(int cipher, size_t key_size, bool seal)
     uint8_t key[32];
     for (uint8_t i = 0; i < sizeof key; i++)
         key[i] = i;
-    CHECK(dco_aead_init(&aead, NULL, cipher, key, key_size, tail, seal) == 0);
+    CHECK(dco_aead_init(&aead, NULL, cipher, key, key_size, tail, seal, own) == 0);
     return aead;
 }
 
@@ -93,22 +94,50 @@ static void refusals(void)
     uint8_t key[64] = {0};
     for (size_t size = 0; size <= sizeof key; size++) {
         bool aes = size == 16 || size == 24 || size == 32;
-        int result = dco_aead_init(&aead, NULL, DCO_AEAD_AES_GCM, key, size, tail, true);
+        int result = dco_aead_init(&aead, NULL, DCO_AEAD_AES_GCM, key, size, tail, true, own);
         CHECK(result == (aes ? 0 : -EINVAL));
         dco_aead_clear(&aead);
-        result = dco_aead_init(&aead, NULL, DCO_AEAD_CHACHA20_POLY1305, key, size, tail, false);
+        result = dco_aead_init(&aead, NULL, DCO_AEAD_CHACHA20_POLY1305, key, size, tail, false,
+                               DCO_GCM_NONE);
         CHECK(result == (size == 32 ? 0 : -EINVAL));
         dco_aead_clear(&aead);
     }
-    CHECK(dco_aead_init(&aead, NULL, 0, key, 32, tail, true) == -EINVAL);
-    CHECK(dco_aead_init(&aead, NULL, 3, key, 32, tail, true) == -EINVAL);
+    CHECK(dco_aead_init(&aead, NULL, 0, key, 32, tail, true, own) == -EINVAL);
+    CHECK(dco_aead_init(&aead, NULL, 3, key, 32, tail, true, own) == -EINVAL);
+}
+
+/* The choice is for AES-GCM alone, and shows. */
+static void choice(void)
+{
+    for (size_t i = 0; i < CIPHERS; i++) {
+        struct dco_aead aead = make(ciphers[i].cipher, ciphers[i].key_size, true);
+        CHECK(aead.own == (ciphers[i].cipher == DCO_AEAD_AES_GCM && own != DCO_GCM_NONE));
+        dco_aead_clear(&aead);
+        for (size_t k = 0; k < sizeof aead; k++)
+            CHECK(!((const uint8_t *)&aead)[k]);
+    }
+}
+
+static void probe(void)
+{
+    CHECK(dco_aead_probe(NULL) == dco_gcm_best());
 }
 
 int main(void)
 {
-    RUN(known_answers);
-    RUN(every_bit_is_authenticated);
-    RUN(every_size);
-    RUN(refusals);
+    static const enum dco_gcm_kind kinds[] = {DCO_GCM_NONE, DCO_GCM_VAES256, DCO_GCM_VAES512};
+
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+        own = kinds[k];
+        if (own != DCO_GCM_NONE && !dco_gcm_has(own))
+            continue;
+        printf("%d bits\n", (int)own);
+        RUN(known_answers);
+        RUN(every_bit_is_authenticated);
+        RUN(every_size);
+        RUN(refusals);
+        RUN(choice);
+    }
+    RUN(probe);
     return 0;
 }

@@ -206,7 +206,8 @@ static struct far_end add_peer(uint32_t id, uint32_t interval_s, uint32_t timeou
     far.socket = loopback_socket(&config.remote);
     memcpy(install.encrypt_nonce_tail, tail, sizeof tail);
     memcpy(install.decrypt_nonce_tail, tail, sizeof tail);
-    CHECK(!dco_aead_init(&far.sealing, NULL, DCO_CIPHER_AES_GCM, key, sizeof key, tail, true));
+    CHECK(!dco_aead_init(&far.sealing, NULL, DCO_CIPHER_AES_GCM, key, sizeof key, tail, true,
+                         DCO_GCM_NONE));
     CHECK(!dco_peer_add(engine, &config, &far.ref.generation));
     CHECK(!dco_key_install(engine, far.ref, DCO_SLOT_PRIMARY, &install));
     return far;

@@ -31,7 +31,7 @@ static struct dco_epochkey take(struct dco_epochkey_chain *chain, size_t which, 
     struct dco_epochkey key;
 
     CHECK(!dco_epochkey_take(&key, chain, NULL, ciphers[which].cipher, ciphers[which].key_size,
-                             seal));
+                             seal, DCO_GCM_NONE));
     return key;
 }
 
@@ -105,7 +105,8 @@ static void chain_ends(void)
     }
     CHECK(!memcmp(chain.secret, nothing, sizeof nothing));
     CHECK(dco_epochkey_chain_step(&chain, NULL) == -ERANGE);
-    CHECK(dco_epochkey_take(&key, &chain, NULL, DCO_AEAD_AES_GCM, 16, true) == -ERANGE);
+    CHECK(dco_epochkey_take(&key, &chain, NULL, DCO_AEAD_AES_GCM, 16, true, DCO_GCM_NONE)
+          == -ERANGE);
     CHECK(chain.epoch == DCO_EPOCH_MAX + 1);
 }
 
@@ -116,13 +117,17 @@ static void refusals_leave_the_chain(void)
     OSSL_PROVIDER *null = OSSL_PROVIDER_load(barren, "null");
     struct dco_epochkey key;
 
-    CHECK(dco_epochkey_take(&key, &chain, NULL, DCO_AEAD_AES_GCM, 31, true) == -EINVAL);
-    CHECK(dco_epochkey_take(&key, &chain, NULL, DCO_AEAD_AES_GCM, 64, true) == -EINVAL);
-    CHECK(dco_epochkey_take(&key, &chain, NULL, DCO_AEAD_CHACHA20_POLY1305, 16, true) == -EINVAL);
-    CHECK(dco_epochkey_take(&key, &chain, NULL, 0, 0, true) == -EINVAL);
+    CHECK(dco_epochkey_take(&key, &chain, NULL, DCO_AEAD_AES_GCM, 31, true, DCO_GCM_NONE)
+          == -EINVAL);
+    CHECK(dco_epochkey_take(&key, &chain, NULL, DCO_AEAD_AES_GCM, 64, true, DCO_GCM_NONE)
+          == -EINVAL);
+    CHECK(dco_epochkey_take(&key, &chain, NULL, DCO_AEAD_CHACHA20_POLY1305, 16, true, DCO_GCM_NONE)
+          == -EINVAL);
+    CHECK(dco_epochkey_take(&key, &chain, NULL, 0, 0, true, DCO_GCM_NONE) == -EINVAL);
     /* A library context without any provider knows neither KDF nor cipher. */
     CHECK(null);
-    CHECK(dco_epochkey_take(&key, &chain, barren, DCO_AEAD_AES_GCM, 16, true) == -EOPNOTSUPP);
+    CHECK(dco_epochkey_take(&key, &chain, barren, DCO_AEAD_AES_GCM, 16, true, DCO_GCM_NONE)
+          == -EOPNOTSUPP);
     CHECK(dco_epochkey_chain_step(&chain, barren) == -EOPNOTSUPP);
     CHECK(chain.epoch == before.epoch && !memcmp(chain.secret, before.secret, sizeof chain.secret));
     OSSL_PROVIDER_unload(null);

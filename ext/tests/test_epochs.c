@@ -32,7 +32,7 @@ static struct dco_key *key_new(const struct dco_key_config *config)
 {
     struct dco_key *key;
 
-    CHECK(!dco_key_new(config, NULL, &key));
+    CHECK(!dco_key_new(config, NULL, DCO_GCM_NONE, &key));
     CHECK(dco_key_overhead(key) == DCO_WIRE_EPOCH_OVERHEAD);
     return key;
 }
@@ -76,7 +76,7 @@ static void forge(uint32_t epoch, uint64_t counter, uint8_t packet[PACKET])
     while (chain.epoch < epoch)
         CHECK(!dco_epochkey_chain_step(&chain, NULL));
     chain.epoch = epoch; /* 0 has no key: the one of 1 */
-    CHECK(!dco_epochkey_take(&key, &chain, NULL, DCO_CIPHER_AES_GCM, 32, true));
+    CHECK(!dco_epochkey_take(&key, &chain, NULL, DCO_CIPHER_AES_GCM, 32, true, DCO_GCM_NONE));
     CHECK(dco_epochkey_seal(&key, dco_wire_header(0, 1), counter, plain, PLAIN, packet));
     dco_epochkey_clear(&key);
 }
@@ -417,13 +417,13 @@ static void refusals(void)
         config.future_epochs = bad[i].futures;
         config.first_epoch = bad[i].first;
         config.first_packet_id = bad[i].id;
-        CHECK(dco_key_new(&config, NULL, &key) == -EINVAL);
+        CHECK(dco_key_new(&config, NULL, DCO_GCM_NONE, &key) == -EINVAL);
     }
     config = config_of(DCO_CIPHER_NONE, true);
-    CHECK(dco_key_new(&config, NULL, &key) == -EINVAL);
+    CHECK(dco_key_new(&config, NULL, DCO_GCM_NONE, &key) == -EINVAL);
     config = config_of(DCO_CIPHER_CHACHA20_POLY1305, true);
     config.epoch_key_size = 16;
-    CHECK(dco_key_new(&config, NULL, &key) == -EINVAL);
+    CHECK(dco_key_new(&config, NULL, DCO_GCM_NONE, &key) == -EINVAL);
 }
 
 int main(void)

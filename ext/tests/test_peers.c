@@ -160,9 +160,9 @@ static void keys_by_slot_and_id(void)
     static struct dco_keyslots slots;
     struct dco_key *first, *second;
 
-    CHECK(!dco_key_new(&config, NULL, &first));
+    CHECK(!dco_key_new(&config, NULL, DCO_GCM_NONE, &first));
     config.key_id = 5;
-    CHECK(!dco_key_new(&config, NULL, &second));
+    CHECK(!dco_key_new(&config, NULL, DCO_GCM_NONE, &second));
     CHECK(!dco_keyslots_set(&slots, DCO_SLOT_PRIMARY, first));
     CHECK(!dco_keyslots_set(&slots, DCO_SLOT_SECONDARY, second));
     CHECK(dco_keyslots_find(&slots, 0) == first && dco_keyslots_find(&slots, 5) == second);
@@ -176,12 +176,12 @@ static void keys_by_slot_and_id(void)
     dco_key_free(second);
 
     config.key_id = 8;
-    CHECK(dco_key_new(&config, NULL, &first) == -22 /* EINVAL */);
+    CHECK(dco_key_new(&config, NULL, DCO_GCM_NONE, &first) == -22 /* EINVAL */);
     config.key_id = 0;
     config.encrypt_key_size = config.decrypt_key_size = 31;
-    CHECK(dco_key_new(&config, NULL, &first) == -22);
+    CHECK(dco_key_new(&config, NULL, DCO_GCM_NONE, &first) == -22);
     config.cipher = DCO_CIPHER_NONE;
-    CHECK(dco_key_new(&config, NULL, &first) == -22);
+    CHECK(dco_key_new(&config, NULL, DCO_GCM_NONE, &first) == -22);
 }
 
 int main(void)

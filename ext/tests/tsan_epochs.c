@@ -37,7 +37,7 @@ static void make_end(struct end *end, bool first)
         .epoch_key_size = 32,
     };
 
-    CHECK(!dco_key_new(&config, NULL, &end->key));
+    CHECK(!dco_key_new(&config, NULL, DCO_GCM_NONE, &end->key));
     end->key->usage_limit = 100; /* twenty packets */
     end->key->usage_soon = 90;
 }

@@ -488,7 +488,7 @@ class UserspaceBackend:
     def key_info(self, peer: PeerRef, slot: KeySlot) -> KeyInfo:
         with _Answers("query_key"):
             raw = self._engine.query_key(*peer, int(slot))
-        key_id, cipher, size, sealed, usage, send_epoch, receive_epoch = raw
+        key_id, cipher, size, sealed, usage, send_epoch, receive_epoch, vaes_gcm = raw
         return KeyInfo(
             key_id=key_id,
             cipher=Cipher.find(cipher, size),
@@ -496,6 +496,7 @@ class UserspaceBackend:
             usage=usage,
             send_epoch=send_epoch or None,
             receive_epoch=receive_epoch or None,
+            vaes_gcm=vaes_gcm,
         )
 
     # Routes
@@ -521,5 +522,6 @@ def _bytes_of(data: Buffer) -> memoryview:
 # The loops of the compiled core that `ovpn_dco.bench` times; no part of the back end.
 openssl_version = _core.openssl_version
 bench_crypto = _core.bench_crypto
+probe_gcm = _core.probe_gcm
 bench_send = _core.bench_send
 bench_receive = _core.bench_receive

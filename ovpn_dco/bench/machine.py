@@ -10,7 +10,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from ovpn_dco.backend.userspace import openssl_version
+from ovpn_dco.backend.userspace import openssl_version, probe_gcm
 from ovpn_dco.bench.errors import UnavailableError
 from ovpn_dco.testing import become_namespace_root, namespaces_available
 
@@ -24,6 +24,7 @@ def describe() -> dict[str, str]:
         "cpus": str(len(os.sched_getaffinity(0))),
         "kernel": platform.release(),
         "openssl": openssl_version(),
+        "aes-gcm": f"own, {own} bit" if (own := probe_gcm()) else "OpenSSL",
         "python": platform.python_version(),
         "iperf3": _iperf_version(),
     }

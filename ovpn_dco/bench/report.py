@@ -85,6 +85,7 @@ def _crypto_grid(report: Report) -> Grid:
     rows = tuple(
         (
             f"{cost.cipher} {cost.way} {cost.size} B",
+            cost.code,
             f"{cost.raw_ns:.0f}",
             f"{cost.core_ns:.0f}",
             f"{cost.extra_ns:+.0f}",
@@ -92,7 +93,7 @@ def _crypto_grid(report: Report) -> Grid:
         )
         for cost in report.crypto
     )
-    columns = ("one core", "EVP, ns", "ours, ns", "extra, ns", "Gb/s")
+    columns = ("one core", "our cipher", "EVP, ns", "ours, ns", "extra, ns", "Gb/s")
     return Grid("Seal and open, per packet", columns, rows)
 
 

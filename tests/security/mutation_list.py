@@ -58,6 +58,38 @@ static void nonce_make(""",
 }
 
 static void nonce_make(""",
+        # Whichever code opens on the machine that runs this.
+        (("ext/codec/gcm.c", "    return same_tag(computed, tag);\n", "    return true;\n"),),
+    ),
+    Mutation(
+        "half-of-the-tag-compared",
+        "tests/vectors/test_data_v2.py::test_every_bit_counts",
+        "ext/codec/gcm.c",
+        "((left[0] ^ right[0]) | (left[1] ^ right[1])) == 0",
+        "(left[0] ^ right[0]) == 0",
+    ),
+    Mutation(
+        "additional-data-not-hashed",
+        "tests/vectors/test_data_v2.py::test_codec",
+        "ext/codec/gcm_lanes.h",
+        "        .hash = hash_aad(gcm, aad, aad_size),\n",
+        "        .hash = hash_aad(gcm, aad, 0 * aad_size),\n",
+    ),
+    Mutation(
+        "code-of-our-own-against-orders",
+        "tests/unit/test_traffic.py::test_code_for_aes_gcm_is_chosen_when_a_key_is_installed",
+        "ext/engine/key_ops.c",
+        "return allowed ? engine->own_gcm : DCO_GCM_NONE;",
+        "return allowed || engine ? engine->own_gcm : DCO_GCM_NONE;",
+    ),
+    Mutation(
+        "configured-openssl-passed-over",
+        "tests/unit/test_traffic.py::test_a_configured_openssl_does_all_ciphers",
+        "ext/engine/engine.c",
+        "    if (configuration && *configuration)\n",
+        """    engine->own_gcm = dco_aead_probe(engine->library);
+    if (configuration && *configuration)
+""",
     ),
     Mutation(
         "authentication-result-ignored",

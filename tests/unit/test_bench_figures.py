@@ -86,3 +86,12 @@ def test_crypto_is_judged_by_its_worst_size() -> None:
     assert verdict.reached is False
     assert verdict.worst == "71 ns"
     assert costs[0].gbps == pytest.approx(64 * 8 / 210)
+
+
+def test_only_work_around_the_same_cipher_is_judged() -> None:
+    same = CryptoCost("AES-256-GCM", "seal", 64, raw_ns=200, core_ns=210)
+    own = CryptoCost("AES-256-GCM", "seal", 64, raw_ns=20, core_ns=110, code="own, 512 bit")
+    (verdict,) = judge(Samples(), [same, own], {})
+    assert verdict.reached
+    assert verdict.worst == "10 ns"
+    assert not judge(Samples(), [own], {})

@@ -53,7 +53,7 @@ def test_counters_are_the_cores_tables() -> None:
 
 def test_offloads_are_the_cores_bits() -> None:
     assert dco.Offload.ALL.value == _core.OFFLOAD_ALL
-    assert len(dco.Offload.ALL.names) == 10
+    assert len(dco.Offload.ALL.names) == 11
     assert dco.Offload.NONE.names == ()
     chosen = dco.Offload.UDP_GSO | dco.Offload.TUN_TSO
     assert chosen.names == ("tun_tso", "udp_gso")

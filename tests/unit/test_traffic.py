@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from loopback import (
@@ -18,6 +19,7 @@ from loopback import (
     udp_socket,
     unseal,
 )
+from support import processor_has_vaes
 
 import ovpn_dco as dco
 from ovpn_dco import Cipher, DropReason, KeySlot
@@ -25,10 +27,11 @@ from ovpn_dco import Cipher, DropReason, KeySlot
 CIPHERS = [cipher for cipher in Cipher if cipher is not Cipher.NONE]
 
 
+@pytest.mark.parametrize("offloads", [dco.Offload.ALL, dco.Offload.ALL & ~dco.Offload.VAES_GCM])
 @pytest.mark.parametrize("cipher", CIPHERS, ids=lambda cipher: cipher.name)
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_both_ways(cipher: Cipher, family: int) -> None:
-    with tunnel(family=family) as t:
+def test_both_ways(cipher: Cipher, family: int, offloads: dco.Offload) -> None:
+    with tunnel(family=family, offloads=offloads) as t:
         t.install(key_pair(cipher=cipher))
         for size in (0, 1, 64, 1400, 8900):
             t.up(bytes(size))
@@ -124,6 +127,45 @@ def test_renegotiation_loses_nothing() -> None:
         assert caught.value.attribute == "slot"
         assert not t.client.drops()
         assert not t.server.drops()
+
+
+def test_code_for_aes_gcm_is_chosen_when_a_key_is_installed() -> None:
+    here = processor_has_vaes()
+    with tunnel() as t:
+        assert (dco.Offload.VAES_GCM in t.client.device.offloads.active) == here
+        t.install(key_pair(key_id=0))
+        t.client.device.set_offloads(dco.Offload.ALL & ~dco.Offload.VAES_GCM)
+        assert dco.Offload.VAES_GCM not in t.client.device.offloads.active
+        assert t.client_peer.key(KeySlot.PRIMARY).vaes_gcm == here
+        t.install(key_pair(key_id=1, seed=9), KeySlot.SECONDARY)
+        assert not t.client_peer.key(KeySlot.SECONDARY).vaes_gcm
+        assert t.server_peer.key(KeySlot.SECONDARY).vaes_gcm == here
+        for _ in range(2):  # ours to ours, then OpenSSL's to ours and back
+            t.up()
+            t.down()
+            t.client_peer.swap_keys()
+            t.server_peer.swap_keys()
+        t.client.device.set_offloads(None)
+        t.install(key_pair(key_id=2), KeySlot.SECONDARY)
+        assert t.client_peer.key(KeySlot.SECONDARY).vaes_gcm == here
+        t.install(key_pair(key_id=2, cipher=Cipher.CHACHA20_POLY1305), KeySlot.SECONDARY)
+        assert not t.client_peer.key(KeySlot.SECONDARY).vaes_gcm
+
+
+def test_a_configured_openssl_does_all_ciphers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a configuration may ask for a certified module: no code may stand in for it."""
+    configuration = tmp_path / "openssl.cnf"
+    configuration.write_text("openssl_conf = main\n[main]\n")
+    monkeypatch.setenv("OVPN_DCO_OPENSSL_CONF", str(configuration))
+    with tunnel() as t:
+        assert dco.Offload.VAES_GCM in t.client.device.offloads.allowed
+        assert dco.Offload.VAES_GCM not in t.client.device.offloads.active
+        t.install()
+        assert not t.client_peer.key(KeySlot.PRIMARY).vaes_gcm
+        t.up()
+        t.down()
 
 
 def test_an_occupied_slot_is_replaced() -> None:

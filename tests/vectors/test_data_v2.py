@@ -27,25 +27,33 @@ PACKETS = {
 EMPTY_NEAR_THE_END = "48000001fffffffe3b55d78fa7cb3115c29e7a39a23bcfca"
 
 each = pytest.mark.parametrize("cipher", PACKETS, ids=lambda cipher: cipher.name)
+#: Every code that this processor can run: OpenSSL's, and for AES our own.
+each_code = pytest.mark.parametrize(
+    ("cipher", "own"),
+    [
+        pytest.param(cipher, own, id=f"{cipher.name}-{own or 'openssl'}")
+        for cipher in PACKETS
+        for own in (_core.GCM_KINDS if cipher.number == 1 else (0,))
+    ],
+)
 
 
-def packet_key(cipher: dco.Cipher) -> _core.PacketKey:
-    number = 2 if cipher is dco.Cipher.CHACHA20_POLY1305 else 1
-    return _core.PacketKey(number, KEY[: cipher.key_size], NONCE_TAIL)
+def packet_key(cipher: dco.Cipher, own: int) -> _core.PacketKey:
+    return _core.PacketKey(cipher.number, KEY[: cipher.key_size], NONCE_TAIL, own=own)
 
 
-@each
-def test_codec(cipher: dco.Cipher) -> None:
+@each_code
+def test_codec(cipher: dco.Cipher, own: int) -> None:
     expected = bytes.fromhex(PACKETS[cipher])
-    key = packet_key(cipher)
+    key = packet_key(cipher, own)
     assert key.seal(KEY_ID, PEER_ID, 1, KEEPALIVE) == expected
     assert key.open(expected) == KEEPALIVE
 
 
-@each
-def test_every_bit_counts(cipher: dco.Cipher) -> None:
+@each_code
+def test_every_bit_counts(cipher: dco.Cipher, own: int) -> None:
     packet = bytes.fromhex(PACKETS[cipher])
-    key = packet_key(cipher)
+    key = packet_key(cipher, own)
     for bit in range(8 * len(packet)):
         changed = bytearray(packet)
         changed[bit // 8] ^= 1 << bit % 8
@@ -54,18 +62,20 @@ def test_every_bit_counts(cipher: dco.Cipher) -> None:
         assert key.open(packet[:size]) is None
 
 
-def test_empty_plaintext() -> None:
-    key = packet_key(dco.Cipher.AES_256_GCM)
+@pytest.mark.parametrize("own", _core.GCM_KINDS)
+def test_empty_plaintext(own: int) -> None:
+    key = packet_key(dco.Cipher.AES_256_GCM, own)
     assert key.seal(0, 1, 0xFFFFFFFE, b"").hex() == EMPTY_NEAR_THE_END
     assert key.open(bytes.fromhex(EMPTY_NEAR_THE_END)) == b""
 
 
+@pytest.mark.parametrize("offloads", [dco.Offload.ALL, dco.Offload.ALL & ~dco.Offload.VAES_GCM])
 @each
-def test_on_the_wire_of_a_device(cipher: dco.Cipher) -> None:
+def test_on_the_wire_of_a_device(cipher: dco.Cipher, offloads: dco.Offload) -> None:
     direction = dco.KeyDirection(key=KEY[: cipher.key_size], nonce_tail=NONCE_TAIL)
     key = dco.DataKey(key_id=KEY_ID, cipher=cipher, encrypt=direction, decrypt=direction)
     packet = bytes.fromhex(PACKETS[cipher])
-    with host(dco.Mode.P2P) as h, udp_socket() as far:
+    with host(dco.Mode.P2P, offloads=offloads) as h, udp_socket() as far:
         peer = h.device.add_peer(PEER_ID, h.transport, remote=far.getsockname())
         peer.install_key(dco.KeySlot.PRIMARY, key)
         peer.set_keepalive(interval_s=1, timeout_s=0)

@@ -29,6 +29,10 @@ def vectors(name: str) -> list[dict[str, Any]]:
 
 
 CASES = [(name, test) for name in CIPHERS for test in vectors(name)]
+#: And by which code: OpenSSL's, or what of our own this processor can run.
+RUNS = [
+    (*case, own) for case in CASES for own in (_core.GCM_KINDS if case[0] == "aes_gcm" else (0,))
+]
 
 
 @pytest.mark.parametrize("name", CIPHERS)
@@ -37,13 +41,14 @@ def test_vectors_are_there(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "test"), [pytest.param(*case, id=f"{case[0]}-{case[1]['tcId']}") for case in CASES]
+    ("name", "test", "own"),
+    [pytest.param(*run, id=f"{run[0]}-{run[2] or 'openssl'}-{run[1]['tcId']}") for run in RUNS],
 )
-def test_vector(name: str, test: dict[str, Any]) -> None:
+def test_vector(name: str, test: dict[str, Any], own: int) -> None:
     key, nonce, aad, plain, sealed, tag = (
         bytes.fromhex(test[part]) for part in ("key", "iv", "aad", "msg", "ct", "tag")
     )
-    aead = _core.PacketKey(CIPHERS[name], key, bytes(8))
+    aead = _core.PacketKey(CIPHERS[name], key, bytes(8), own=own)
     if test["result"] == "invalid":
         assert aead.decrypt(nonce, aad, sealed, tag) is None
     else:
