@@ -1,11 +1,12 @@
 /* AES-GCM on one block: what the key set-up and both widths share.
  *
  * GHASH (SP 800-38D, 6.3) calls the first bit of a block the coefficient of x^0, so in a register
- * its polynomials lie bit-reversed. Reversing the bytes of a block leaves exactly that: the
- * coefficient of x^i at bit 127-i. The carry-less product of two reversed polynomials is the
- * reversed product, one bit lower than a 256-bit register pair would have it. Instead of shifting
- * each product the hash key is multiplied by x once: RFC 8452, appendix A, which calls the same
- * hash over such blocks POLYVAL. There multiplication is a * b / x^128 modulo
+ * its polynomials lie bit-reflected. Reversing the bytes of a block leaves exactly that: the
+ * coefficient of x^i at bit 127-i. The carry-less product of two reflected polynomials is the
+ * reflected product, one bit too low, since it has 255 coefficients and not 256 (Intel's white paper
+ * on carry-less multiplication and GCM). Instead of shifting each product the hash key is multiplied
+ * by x once: RFC 8452, appendix A, which calls the same hash over such blocks POLYVAL. There
+ * multiplication is a * b / x^128 modulo
  *
  *     P = x^128 + x^127 + x^126 + x^121 + 1
  *

@@ -8,13 +8,14 @@
  *     (Y + X1) * H^n + X2 * H^(n-1) + ... + Xn * H
  *
  * with one reduction for the sum, instead of one for each block: the powers of H are part of the
- * key. While a group is encrypted, the one before it is hashed between the rounds: the two use
- * different units of the processor. To decrypt, a group is hashed with its own decryption, since its
+ * key. While a group is encrypted, the one before it is hashed between the rounds: products fill
+ * the gaps that the rounds leave. To decrypt, a group is hashed with its own decryption, since its
  * ciphertext is there from the start. The last group, 1 to 4 vectors with the last one perhaps
- * partial, takes the block of lengths along; most packets of interest are nothing but that group.
+ * partial, takes the block of lengths along; a short packet is nothing but that group.
  *
- * Round keys are read from the key for every group. They would not all stay in registers, and so
- * they are never spilled to the stack. */
+ * Round keys are read from the key again for every group: what is stored to `out` might, for all the
+ * compiler knows, have changed them. That is as fast, since they would not all stay in registers, and
+ * it keeps them from being spilled to the stack. */
 
 /* A loop over the vectors of a group is straight code in the end, so that they live in registers. */
 #if defined(__clang__)

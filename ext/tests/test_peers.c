@@ -175,6 +175,13 @@ static void keys_by_slot_and_id(void)
     dco_key_free(first);
     dco_key_free(second);
 
+    /* Both directions with the code that was asked for. */
+    for (int own = 0; own < 2 && dco_gcm_best() != DCO_GCM_NONE; own++) {
+        CHECK(!dco_key_new(&config, NULL, own ? dco_gcm_best() : DCO_GCM_NONE, &first));
+        CHECK(first->sealing.own == own && first->opening.own == own);
+        dco_key_free(first);
+    }
+
     config.key_id = 8;
     CHECK(dco_key_new(&config, NULL, DCO_GCM_NONE, &first) == -22 /* EINVAL */);
     config.key_id = 0;
