@@ -7,7 +7,7 @@ knows what was asked and says it better. `ovpn_dco.backend.userspace` is the onl
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EBADF, EINTR, EINVAL
+from libc.errno cimport EBADF, EINTR, EINVAL, EMSGSIZE, ENOENT
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
@@ -711,5 +711,6 @@ cdef class Engine:
         return events
 
 
+include "state.pxi"
 include "bench/loops.pxi"
 include "facade.pxi"

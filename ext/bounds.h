@@ -64,6 +64,9 @@
 #define DCO_GRO_ITEMS 128u
 #define DCO_GRO_SEGMENTS 64u
 
+/* Options of one socket that are changed. */
+#define DCO_OPTIONS_MAX 16u
+
 /* UDP socket buffers asked for, each way, bytes. */
 #define DCO_SOCKET_BUFFER (4u * 1024u * 1024u)
 

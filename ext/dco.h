@@ -84,6 +84,11 @@ struct dco_tun_info {
     bool vnet;
 };
 
+/* An option of a socket that was changed, and what it was. */
+struct dco_option {
+    int level, name, saved;
+};
+
 struct dco_transport_config {
     bool df;              /* learn the path MTU with DF set, instead of letting routers fragment */
     uint32_t send_buffer; /* bytes; 0: DCO_SOCKET_BUFFER */
@@ -158,6 +163,7 @@ struct dco_peer_info {
     struct dco_peer_config config; /* as it stands: remote and local are the live endpoint */
     struct dco_peer_stats stats;
     uint64_t last_received_ns, last_sent_ns, now_ns; /* 0: never */
+    uint64_t keepalive_set_ns;                       /* where both timers started */
 };
 
 struct dco_key_config {
@@ -172,6 +178,8 @@ struct dco_key_config {
      * are no nonce tails. */
     uint32_t future_epochs; /* keys to hold for epochs to come; 0: the classic format */
     uint32_t first_epoch;   /* where both directions start; 0: at 1 */
+    uint32_t receive_epoch; /* where this one does instead; 0: no difference */
+    bool late_secrets;      /* they are those of the first epochs, not of epoch 1 */
     size_t epoch_key_size;  /* bytes of each data key */
 };
 
@@ -297,6 +305,61 @@ int dco_route_add(struct dco_engine *engine, const struct dco_prefix *prefix,
 int dco_route_delete(struct dco_engine *engine, const struct dco_prefix *prefix);
 int dco_route_lookup(struct dco_engine *engine, const struct dco_address *address,
                      struct dco_peer_ref *ref);
+
+/* --- state: what another engine needs to go on, in another process of this machine --- */
+
+/* Stops the threads and keeps everything else: packets wait in the kernel. From here on the sockets
+ * and the interface may be somebody else's: closing leaves them as they are. A start takes all
+ * back. -EINVAL: does not run. */
+int dco_engine_halt(struct dco_engine *engine);
+/* Descriptor of a TUN queue, the engine's own; -ENOENT: no more. */
+int dco_engine_tun_queue(struct dco_engine *engine, unsigned queue);
+
+/* A key and how far it has come. Secret. */
+struct dco_key_state {
+    uint8_t key_id;
+    enum dco_cipher cipher;
+    uint8_t key_size;                 /* bytes */
+    uint32_t future_epochs;           /* 0: the classic format */
+    uint8_t encrypt[32], decrypt[32]; /* keys; or the secrets of the two epochs below */
+    uint8_t encrypt_nonce_tail[8], decrypt_nonce_tail[8];
+    uint32_t send_epoch, receive_epoch;
+    uint64_t next_packet_id;   /* the first that the other engine may seal with */
+    uint64_t newest_packet_id; /* received; nothing at or below will be taken */
+    uint64_t packets_sealed, usage, open_usage, forgeries;
+};
+
+/* Of a halted engine (else -EINVAL). `reserve` packet ids stay with it, or half of those that are
+ * left: should it be started again although another has gone on, no id is used by both. */
+int dco_key_export(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
+                   uint64_t reserve, struct dco_key_state *state);
+int dco_key_import(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
+                   const struct dco_key_state *state);
+
+/* The rest of a peer is in dco_peer_info. */
+int dco_peer_import(struct dco_engine *engine, struct dco_peer_ref ref,
+                    const struct dco_peer_info *info);
+
+struct dco_transport_state {
+    enum dco_transport_kind kind;
+    bool df, accepted, heard, held;
+    uint32_t send_buffer, receive_buffer; /* bytes as asked for; 0: by default */
+    uint32_t options;                     /* of the socket, as they were before it was attached */
+    struct dco_option option[DCO_OPTIONS_MAX];
+    struct dco_listener_config listener;
+    uint64_t listener_timeout_us;       /* SO_RCVTIMEO as it was */
+    uint32_t tail, rest, control, data; /* TCP: bytes received in part, and not sent yet */
+    uint32_t sockets;
+    int fd[DCO_WORKERS_MAX]; /* the engine's own */
+};
+
+/* Of a halted engine. `bytes` gets tail, rest, control and data; -EMSGSIZE when they are more than
+ * `capacity`, with their sizes in `state`. */
+int dco_transport_export(struct dco_engine *engine, uint64_t transport,
+                         struct dco_transport_state *state, uint8_t *bytes, size_t capacity);
+/* Into an engine that has not started; `fd` are copied. */
+int dco_transport_import(struct dco_engine *engine, const struct dco_transport_state *state,
+                         const uint8_t *bytes, uint64_t *transport);
 
 /* Both return how many were written, 0 when nothing waits. `dco_control_receive` takes one packet:
  * 1 and its header and bytes, 0, or -EMSGSIZE when `capacity` is too small (then it stays). */

@@ -27,6 +27,7 @@ cdef extern from "dco.h" nogil:
         DCO_RECV_BUFFER
         DCO_TRANSPORTS_MAX
         DCO_WORKERS_MAX
+        DCO_OPTIONS_MAX
         DCO_EPOCH_MAX
         DCO_EPOCH_FUTURES_MAX
 
@@ -131,6 +132,7 @@ cdef extern from "dco.h" nogil:
         uint64_t last_received_ns
         uint64_t last_sent_ns
         uint64_t now_ns
+        uint64_t keepalive_set_ns
 
     cdef struct dco_key_config:
         uint8_t key_id
@@ -227,6 +229,60 @@ cdef extern from "dco.h" nogil:
     int dco_key_swap(dco_engine *engine, dco_peer_ref ref)
     int dco_key_delete(dco_engine *engine, dco_peer_ref ref, dco_slot slot)
     int dco_key_query(dco_engine *engine, dco_peer_ref ref, dco_slot slot, dco_key_info *info)
+
+    cdef struct dco_key_state:
+        uint8_t key_id
+        dco_cipher cipher
+        uint8_t key_size
+        uint32_t future_epochs
+        uint8_t encrypt[32]
+        uint8_t decrypt[32]
+        uint8_t encrypt_nonce_tail[8]
+        uint8_t decrypt_nonce_tail[8]
+        uint32_t send_epoch
+        uint32_t receive_epoch
+        uint64_t next_packet_id
+        uint64_t newest_packet_id
+        uint64_t packets_sealed
+        uint64_t usage
+        uint64_t open_usage
+        uint64_t forgeries
+
+    cdef struct dco_option:
+        int level
+        int name
+        int saved
+
+    cdef struct dco_transport_state:
+        int kind
+        bint df
+        bint accepted
+        bint heard
+        bint held
+        uint32_t send_buffer
+        uint32_t receive_buffer
+        uint32_t options
+        dco_option option[1]  # DCO_OPTIONS_MAX of them
+        dco_listener_config listener
+        uint64_t listener_timeout_us
+        uint32_t tail
+        uint32_t rest
+        uint32_t control
+        uint32_t data
+        uint32_t sockets
+        int fd[1]  # DCO_WORKERS_MAX of them
+
+    int dco_engine_halt(dco_engine *engine)
+    int dco_engine_tun_queue(dco_engine *engine, unsigned queue)
+    int dco_key_export(dco_engine *engine, dco_peer_ref ref, dco_slot slot, uint64_t reserve,
+                       dco_key_state *state)
+    int dco_key_import(dco_engine *engine, dco_peer_ref ref, dco_slot slot,
+                       const dco_key_state *state)
+    int dco_peer_import(dco_engine *engine, dco_peer_ref ref, const dco_peer_info *info)
+    int dco_transport_export(dco_engine *engine, uint64_t transport, dco_transport_state *state,
+                             uint8_t *bytes, size_t capacity)
+    int dco_transport_import(dco_engine *engine, const dco_transport_state *state,
+                             const uint8_t *bytes, uint64_t *transport)
 
     int dco_route_add(dco_engine *engine, const dco_prefix *prefix, dco_peer_ref ref)
     int dco_route_delete(dco_engine *engine, const dco_prefix *prefix)

@@ -11,13 +11,14 @@ import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from socket import SOL_SOCKET
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from . import net
 from .backend.base import Backend
 from .control import ControlPort, EventPort
 from .interface import InnerSide
 from .model import (
+    Buffer,
     DeviceStats,
     Event,
     Feature,
@@ -30,7 +31,8 @@ from .model import (
 )
 from .peer import Peer, Peers, PeerSpec
 from .routes import Routes
-from .transport import Transport
+from .state import DeviceState, read, restore_peers, restore_transports, write
+from .transport import SO_COOKIE, Transport
 from .validation.arguments import (
     bounded,
     descriptors_of,
@@ -43,11 +45,14 @@ from .validation.rules import DEVICE_OPEN, DeviceAttributes, check, refuse
 if TYPE_CHECKING:
     import socket
 
+    from .backend.userspace import UserspaceBackend
 
-SO_COOKIE = 57  # asm-generic/socket.h; not in the socket module
+
 MTU_DEFAULT = 1420
 MAX_PEERS_DEFAULT = 65536
 TRIALS_MAX = 65535
+RESERVE_DEFAULT = 4096  # packet ids
+PACKET_ID_MAX = 0xFFFFFFFF
 
 logger = logging.getLogger("ovpn_dco")
 
@@ -58,9 +63,19 @@ class Device:
     Any thread may call anything at any time. A call either takes effect or raises a `DcoError` and
     changes nothing; after `close`, and in a forked child, every call raises DeviceClosed."""
 
-    def __init__(self, backend: Backend, *, mode: Mode, inner: InnerSide):
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        mode: Mode,
+        inner: InnerSide,
+        source_check: SourceCheck,
+        max_peers: int,
+    ) -> None:
         self._backend = backend
         self._mode = mode
+        self._check = source_check
+        self._max_peers = max_peers
         self._inner = inner
         self._peers = Peers(backend, mode)
         self._events = EventPort(backend, self._peers.transports)
@@ -92,6 +107,8 @@ class Device:
         max_peers: int = MAX_PEERS_DEFAULT,
         persist: bool = False,
         owner: int | None = None,
+        restore: Buffer | None = None,
+        descriptors: Sequence[int] = (),
     ) -> Device:
         """Makes interface `name` ("ovpn%d": the first free number), or uses `tun_fd`.
 
@@ -116,9 +133,26 @@ class Device:
         with its addresses, and the next `open` of that name with `persist` takes it over. What is
         set already is not set again, so that this takes no privilege for the user id `owner`.
 
+        `restore` is what `export_state` of another device gave, and `descriptors` are copies of its
+        descriptors, in their order: the device goes on where that one was halted, with as many
+        workers. Its transports are then in `transports`, its peers in `peers`.
+
         Raises InvalidArgument or OutOfRange naming the argument, UnsupportedError for what the
         back end lacks, AlreadyExists or Busy for a name in use, PermissionDenied and others naming
         /dev/net/tun with its mode and owner."""
+        state = None if restore is None else read(restore, mode)
+        fds = [integer("descriptors", fd) for fd in descriptors]
+        if state is not None:
+            if tun_fd is not None:
+                raise refuse(errno.EINVAL, "tun_fd", "is among the descriptors of a restored state")
+            if workers not in (None, state.workers):
+                raise refuse(errno.EINVAL, "workers", f"of the state are {state.workers}")
+            workers, source_check = state.workers, source_check or state.source_check
+            max_peers = max(max_peers, state.max_peers)
+            tun_fd = fds[: state.tun_queues]
+        if len(fds) != (state.descriptors if state else 0):
+            needed = state.descriptors if state else 0
+            raise refuse(errno.EINVAL, "descriptors", f"must be {needed}, those of the state")
         attributes = DeviceAttributes(
             name=name,
             mode=mode,
@@ -146,9 +180,11 @@ class Device:
             single_thread=_single_thread(single_thread, workers),
         )
         inner = InnerSide(engine, attributes, netns)
-        device = cls(engine, mode=mode, inner=inner)
+        device = cls(engine, mode=mode, inner=inner, source_check=verdict, max_peers=max_peers)
         try:
             inner.open(engine, packed_addresses, up)
+            if state is not None:
+                device._restore(engine, state, fds[state.tun_queues :])
             if start:
                 device.start()
         except BaseException:
@@ -157,9 +193,44 @@ class Device:
         logger.info("%s: %s back end, %s mode", device.name, device.backend, mode.name)
         return device
 
+    def _restore(self, engine: UserspaceBackend, state: DeviceState, fds: Sequence[int]) -> None:
+        numbers = restore_transports(engine, self._peers.transports, state, fds)
+        self.routes.restored(restore_peers(engine, state, numbers))
+
     def start(self) -> None:
-        """Starts the threads, if they do not run yet."""
+        """Starts the threads, if they do not run yet; after `export_state`, again."""
         self._backend.start()
+
+    def export_state(self, *, reserve: int = RESERVE_DEFAULT) -> tuple[bytearray, list[int]]:
+        """Halts the device and describes it, so that another one can go on: (state, descriptors).
+
+        The other one may be in another process of this machine, to which the descriptors go by
+        SCM_RIGHTS: `Device.open(..., restore=state, descriptors=fds)`. They are the device's own
+        and stay open until it is closed. The state holds keys: seal it where it leaves the two
+        processes, and clear it. Packets wait in the kernel meanwhile.
+
+        From here on `close` leaves sockets and interface to the other device. If that could not be
+        opened, `start` takes all back: `reserve` packet ids of each key stay here, so that no
+        nonce can be used twice, even if both were to go on. Connections that no peer has been added
+        to stay behind; so do events and control packets, which can still be read here.
+
+        Raises InvalidArgument when the device does not run, UnsupportedError for a back end that
+        cannot."""
+        backend = self._backend
+        limit = bounded("reserve", reserve, 0, PACKET_ID_MAX)
+        if not hasattr(backend, "halt"):
+            raise refuse(errno.EOPNOTSUPP, "backend", "cannot hand its state over")
+        engine = cast("UserspaceBackend", backend)
+        engine.halt()
+        return write(
+            engine,
+            mode=self._mode,
+            source_check=self._check,
+            max_peers=self._max_peers,
+            transports=self._peers.transports.to_hand_over(),
+            routes=self.routes.by_owner(),
+            reserve=limit,
+        )
 
     def close(self) -> None:
         """Stops the threads, removes the interface if it was made here and is not persistent, and
@@ -270,7 +341,9 @@ class Device:
 
     def set_source_check(self, source_check: SourceCheck | str) -> None:
         """Changes the check of inner source addresses while traffic flows."""
-        self._backend.set_source_check(_source_check(source_check, self._mode))
+        verdict = _source_check(source_check, self._mode)
+        self._backend.set_source_check(verdict)
+        self._check = verdict
 
     def stats(self) -> DeviceStats:
         """Counters of the device; reading them never stops traffic."""
@@ -364,7 +437,13 @@ class Device:
         with _registry:
             if any(device._peers.transports.holds(cookie) for device in list(_devices)):
                 raise refuse(errno.EBUSY, "sock", "is attached to a device already")
-            return self._peers.transports.add(attach(), kind, cookie)
+            return self._peers.transports.add(attach(), kind, cookie=cookie)
+
+    @property
+    def transports(self) -> list[Transport]:
+        """Those that are open, in the order in which they came."""
+        found = map(self._peers.transports.find, self._peers.transports.numbers())
+        return [transport for transport in found if transport is not None]
 
     # Peers
 

@@ -54,6 +54,20 @@ class Routes:
             self._peers.backend.delete_route(key)
             self._owners.pop(key, None)
 
+    def by_owner(self) -> dict[tuple[int, int], list[tuple[bytes, int]]]:
+        """Prefixes, packed, of each peer that has any."""
+        self._alive()
+        owned: dict[tuple[int, int], list[tuple[bytes, int]]] = {}
+        with self._lock:
+            for prefix, ref in self._owners.items():
+                owned.setdefault(ref, []).append(prefix)
+        return owned
+
+    def restored(self, owners: dict[tuple[bytes, int], tuple[int, int]]) -> None:
+        """Routes that the engine has already."""
+        with self._lock:
+            self._owners.update(owners)
+
     def lookup(self, address: object) -> Peer | None:
         """Who owns an inner address, by route or as its own; None: nobody."""
         try:

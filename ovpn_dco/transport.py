@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import socket
 from collections.abc import Callable
 
 from .backend.base import Backend
@@ -10,6 +13,14 @@ from .errors import DcoError, DeviceClosed, NotASocket
 from .model import Buffer, TransportInfo, TransportKind
 from .validation.arguments import raw_address
 from .validation.rules import refuse
+
+SO_COOKIE = 57  # asm-generic/socket.h; not in the socket module
+
+
+def cookie_of(fd: int) -> bytes:
+    """What the kernel calls the socket, whatever descriptor it is seen through."""
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        return sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
 
 
 class Transport:
@@ -26,12 +37,15 @@ class Transport:
         kind: TransportKind,
         cookie: bytes | None,
         on_close: Callable[[Transport], None],
+        *,
+        accepted: bool = False,
     ) -> None:
         self._backend = backend
         self._id = transport_id
         self._kind = kind
         self._cookie = cookie
         self._on_close = on_close
+        self._accepted = accepted
         self._closed = False
 
     def __repr__(self) -> str:
@@ -46,6 +60,11 @@ class Transport:
     def kind(self) -> TransportKind:
         """What it is."""
         return self._kind
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a listener brought it."""
+        return self._accepted
 
     @property
     def closed(self) -> bool:
@@ -119,9 +138,18 @@ class Transports:
         self._backend = backend
         self._known: dict[int, Transport] = {}
 
-    def add(self, transport_id: int, kind: TransportKind, cookie: bytes | None = None) -> Transport:
+    def add(
+        self,
+        transport_id: int,
+        kind: TransportKind,
+        *,
+        cookie: bytes | None = None,
+        accepted: bool = False,
+    ) -> Transport:
         """The object for a transport of the engine; if another thread was faster, its."""
-        transport = Transport(self._backend, transport_id, kind, cookie, self._closed)
+        transport = Transport(
+            self._backend, transport_id, kind, cookie, self._closed, accepted=accepted
+        )
         return self._known.setdefault(transport_id, transport)
 
     def find(self, transport_id: int) -> Transport | None:
@@ -133,7 +161,22 @@ class Transports:
             kind = self._backend.transport_info(transport_id).kind
         except DcoError:
             return None
-        return self.add(transport_id, kind)
+        return self.add(transport_id, kind, accepted=True)
+
+    def numbers(self) -> list[int]:
+        """Of those that are open, in the order in which they came."""
+        return [number for number, known in list(self._known.items()) if not known.closed]
+
+    def to_hand_over(self) -> list[int]:
+        """Those that others can go on with: all but accepted connections without a peer."""
+        numbers = []
+        for number in self.numbers():
+            with contextlib.suppress(DcoError):
+                info = self._backend.transport_info(number)
+                lonely = info.kind is TransportKind.TCP and not info.peers
+                if not (lonely and self._known[number].accepted) and not info.failed:
+                    numbers.append(number)
+        return numbers
 
     def holds(self, cookie: bytes) -> bool:
         """Whether one of them is attached to the socket with this SO_COOKIE."""

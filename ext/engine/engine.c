@@ -153,17 +153,22 @@ static void stop_workers(struct dco_engine *engine)
         dco_worker_join(&engine->worker[i]);
 }
 
+/* So that they can be started again. */
+static void stop_for_a_while(struct dco_engine *engine)
+{
+    stop_workers(engine);
+    for (unsigned i = 0; i < engine->workers; i++)
+        dco_worker_undo_start(&engine->worker[i]);
+}
+
 static int start_workers(struct dco_engine *engine)
 {
     int error = 0;
 
     for (unsigned i = 0; i < engine->workers && !error; i++)
         error = dco_worker_start(&engine->worker[i]);
-    if (error) {
-        stop_workers(engine);
-        for (unsigned i = 0; i < engine->workers; i++)
-            dco_worker_undo_start(&engine->worker[i]);
-    }
+    if (error)
+        stop_for_a_while(engine);
     return error;
 }
 
@@ -183,6 +188,34 @@ int dco_engine_start(struct dco_engine *engine)
         engine->state = DCO_ENGINE_RUNNING;
     dco_engine_leave(engine);
     return error;
+}
+
+/* The threads only ever try the lock, so that they come to their end while it is held. */
+int dco_engine_halt(struct dco_engine *engine)
+{
+    int error = dco_engine_enter(engine);
+
+    if (error)
+        return error;
+    if (engine->state == DCO_ENGINE_RUNNING) {
+        stop_for_a_while(engine);
+        engine->state = DCO_ENGINE_HALTED;
+    } else if (engine->state != DCO_ENGINE_HALTED) {
+        error = -EINVAL;
+    }
+    dco_engine_leave(engine);
+    return error;
+}
+
+int dco_engine_tun_queue(struct dco_engine *engine, unsigned queue)
+{
+    int fd, error = dco_engine_enter(engine);
+
+    if (error)
+        return error;
+    fd = queue < engine->tun.queues ? engine->tun.queue[queue] : -ENOENT;
+    dco_engine_leave(engine);
+    return fd;
 }
 
 /* --- peers --- */
@@ -283,11 +316,14 @@ static void destroy_workers(struct dco_engine *engine)
         dco_worker_destroy(&engine->worker[i]);
 }
 
-/* Under the lock, so that a fork finds all of it or nothing done. */
-static void give_everything_back(struct dco_engine *engine)
+/* Under the lock, so that a fork finds all of it or nothing done. Sockets that another engine may
+ * have by now are left as they are. */
+static void give_everything_back(struct dco_engine *engine, bool halted)
 {
     dco_engine_remove_peers_of(engine, NULL, DCO_DELETED_TEARDOWN);
     withdraw_transport_events(engine);
+    if (halted)
+        dco_transport_table_keep_options(&engine->transports);
     dco_transport_table_destroy(&engine->transports);
     dco_tun_close(&engine->tun);
     dco_bell_retire(&engine->events.bell);
@@ -297,15 +333,18 @@ static void give_everything_back(struct dco_engine *engine)
 
 void dco_engine_close(struct dco_engine *engine)
 {
+    bool halted;
+
     pthread_mutex_lock(&engine->closing); /* whoever is second returns when the first is done */
     if (!dco_engine_enter(engine)) {
+        halted = engine->state == DCO_ENGINE_HALTED;
         engine->state = DCO_ENGINE_CLOSED;
         atomic_store(&engine->closed, true);
         dco_engine_leave(engine);
         stop_workers(engine);
         wait_for_calls(engine);
         pthread_mutex_lock(&engine->lock);
-        give_everything_back(engine);
+        give_everything_back(engine, halted);
         pthread_mutex_unlock(&engine->lock);
     }
     pthread_mutex_unlock(&engine->closing);

@@ -21,7 +21,7 @@
 #include "peers/peer_table.h"
 #include "sync/rcu.h"
 
-enum dco_engine_state { DCO_ENGINE_NEW, DCO_ENGINE_RUNNING, DCO_ENGINE_CLOSED };
+enum dco_engine_state { DCO_ENGINE_NEW, DCO_ENGINE_RUNNING, DCO_ENGINE_HALTED, DCO_ENGINE_CLOSED };
 
 struct dco_engine {
     struct dco_engine_config config;

@@ -31,19 +31,13 @@ static enum dco_gcm_kind choose_gcm(struct dco_engine *engine)
     return allowed ? engine->own_gcm : DCO_GCM_NONE;
 }
 
-/* The contexts are made before the lock is taken: key schedules are slow. */
-int dco_key_install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
-                    const struct dco_key_config *config)
+/* Owns the key. */
+static int install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
+                   struct dco_key *key)
 {
     struct dco_peer *peer;
-    struct dco_key *key;
-    int error = check_slot(slot);
+    int error = dco_engine_enter(engine);
 
-    if (!error)
-        error = dco_key_new(config, engine->library, choose_gcm(engine), &key);
-    if (error)
-        return error;
-    error = dco_engine_enter(engine);
     if (error) {
         dco_key_free(key);
         return error;
@@ -51,7 +45,7 @@ int dco_key_install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco
     peer = dco_engine_find(engine, ref);
     if (!peer)
         error = -ENOENT;
-    else if (other_slot_has(peer, slot, config->key_id))
+    else if (other_slot_has(peer, slot, key->key_id))
         error = -EINVAL;
     else {
         retire(engine, dco_keyslots_set(&peer->keys, slot, key));
@@ -61,6 +55,50 @@ int dco_key_install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco
     dco_engine_leave(engine);
     if (error)
         dco_key_free(key);
+    return error;
+}
+
+/* The contexts are made before the lock is taken: key schedules are slow. */
+int dco_key_install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
+                    const struct dco_key_config *config)
+{
+    struct dco_key *key;
+    int error = check_slot(slot);
+
+    if (!error)
+        error = dco_key_new(config, engine->library, choose_gcm(engine), &key);
+    return error ? error : install(engine, ref, slot, key);
+}
+
+int dco_key_import(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
+                   const struct dco_key_state *state)
+{
+    struct dco_key *key;
+    int error = check_slot(slot);
+
+    if (!error)
+        error = dco_key_load(state, engine->library, choose_gcm(engine), &key);
+    return error ? error : install(engine, ref, slot, key);
+}
+
+int dco_key_export(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
+                   uint64_t reserve, struct dco_key_state *state)
+{
+    struct dco_peer *peer;
+    struct dco_key *key;
+    int error = check_slot(slot);
+
+    if (!error)
+        error = dco_engine_enter(engine);
+    if (error)
+        return error;
+    peer = dco_engine_find(engine, ref);
+    key = peer ? dco_keyslots_get(&peer->keys, slot) : NULL;
+    if (!key)
+        error = -ENOENT;
+    else
+        error = engine->state == DCO_ENGINE_HALTED ? dco_key_save(key, reserve, state) : -EINVAL;
+    dco_engine_leave(engine);
     return error;
 }
 

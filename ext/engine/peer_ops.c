@@ -357,6 +357,7 @@ static void describe(const struct dco_peer *peer, uint64_t now, struct dco_peer_
     info->last_received_ns = dco_counter_read(&peer->last_received_ns);
     info->last_sent_ns = dco_counter_read(&peer->last_sent_ns);
     info->now_ns = now;
+    info->keepalive_set_ns = atomic_load(&peer->keepalive_set_ns);
     dco_peer_stats_read(peer, &info->stats);
 }
 

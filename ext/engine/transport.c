@@ -3,6 +3,7 @@
 #include "engine/transport.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -69,20 +70,35 @@ void dco_transport_table_destroy(struct dco_transport_table *table)
     memset(table, 0, sizeof *table);
 }
 
+void dco_transport_keep_options(struct dco_transport *transport)
+{
+    for (unsigned i = 0; i < transport->sockets; i++)
+        transport->udp[i].options = transport->udp[i].group = 0;
+    if (transport->stream)
+        transport->stream->tcp.options = 0;
+    if (transport->listener)
+        transport->listener->socket.changed = false;
+}
+
+void dco_transport_table_keep_options(struct dco_transport_table *table)
+{
+    struct dco_transport *transport;
+
+    for (uint32_t slot = 0; (transport = dco_transport_next(table, &slot));)
+        dco_transport_keep_options(transport);
+}
+
 static void forget(struct dco_transport *transport)
 {
-    for (unsigned i = 0; i < transport->sockets; i++) {
-        transport->udp[i].options = transport->udp[i].group = 0;
+    dco_transport_keep_options(transport);
+    for (unsigned i = 0; i < transport->sockets; i++)
         dco_udp_detach(&transport->udp[i]);
-    }
     if (transport->stream) { /* the memory may be in the hands of a thread that is not here */
         close(transport->stream->tcp.fd);
         transport->stream->tcp.fd = -1;
     }
-    if (transport->listener) {
-        transport->listener->socket.changed = false;
+    if (transport->listener)
         dco_tcp_listener_detach(&transport->listener->socket);
-    }
 }
 
 void dco_transport_table_forget(struct dco_transport_table *table)
@@ -176,32 +192,68 @@ void dco_transport_withdraw(struct dco_engine *engine, struct dco_transport *tra
     table_remove(&engine->transports, transport);
 }
 
+/* Siblings that are there already are taken as they are. */
+static int take_siblings(struct dco_transport *transport, const int *fds, unsigned count,
+                         const struct dco_transport_config *config, uint32_t offloads)
+{
+    while (transport->sockets < count) {
+        int fd = fcntl(fds[transport->sockets], F_DUPFD_CLOEXEC, 3);
+        int error = fd < 0
+                        ? -errno
+                        : dco_udp_take(&transport->udp[transport->sockets], fd, config, offloads);
+        if (error)
+            return error;
+        transport->sockets++;
+    }
+    dco_udp_join(transport->udp, count, offloads);
+    return 0;
+}
+
 /* A socket for each worker where that can be had: else one, and its reader hands over. */
-static int open_udp(struct dco_engine *engine, struct dco_transport *transport, int fd,
-                    const struct dco_transport_config *config)
+static int open_udp(struct dco_engine *engine, struct dco_transport *transport, const int *fds,
+                    unsigned count, const struct dco_transport_config *config)
 {
     uint32_t offloads = atomic_load(&engine->offloads);
-    int error;
+    int error = dco_udp_attach(&transport->udp[0], fds[0], config, offloads);
 
-    transport->kind = DCO_TRANSPORT_UDP;
-    transport->udp = calloc(engine->workers, sizeof *transport->udp);
-    if (!transport->udp)
-        return -ENOMEM;
-    error = dco_udp_attach(&transport->udp[0], fd, config, offloads);
     if (error)
         return error;
     transport->sockets = 1;
+    if (count > 1)
+        return take_siblings(transport, fds, count, config, offloads);
     if (engine->workers > 1)
         transport->sockets = dco_udp_siblings(transport->udp, engine->workers, config, offloads);
     return 0;
 }
 
-/* Makes it known unless there is an `error`, and leaves the lock. Owns the transport. */
-static int publish_and_leave(struct dco_engine *engine, struct dco_transport *transport, int error,
+int dco_transport_new_udp(struct dco_engine *engine, const int *fds, unsigned count,
+                          const struct dco_transport_config *config, struct dco_transport **out)
+{
+    struct dco_transport *transport = calloc(1, sizeof *transport);
+    int error = -ENOMEM;
+
+    if (count > engine->workers)
+        error = -ERANGE;
+    else if (transport)
+        transport->udp = calloc(engine->workers, sizeof *transport->udp);
+    if (transport && transport->udp) {
+        transport->kind = DCO_TRANSPORT_UDP;
+        error = open_udp(engine, transport, fds, count, config);
+    }
+    if (error) {
+        dco_transport_free(transport);
+        return error;
+    }
+    *out = transport;
+    return 0;
+}
+
+/* Leaves the lock. Owns the transport. */
+static int publish_and_leave(struct dco_engine *engine, struct dco_transport *transport,
                              uint64_t *id)
 {
-    if (!error)
-        error = dco_transport_publish(engine, transport);
+    int error = dco_transport_publish(engine, transport);
+
     if (!error)
         *id = transport->id;
     dco_engine_leave(engine);
@@ -215,15 +267,17 @@ static int publish_and_leave(struct dco_engine *engine, struct dco_transport *tr
 int dco_transport_attach_udp(struct dco_engine *engine, int fd,
                              const struct dco_transport_config *config, uint64_t *id)
 {
-    struct dco_transport *transport = calloc(1, sizeof *transport);
-    int error = transport ? dco_engine_enter(engine) : -ENOMEM;
+    struct dco_transport *transport;
+    int error = dco_engine_enter(engine);
 
+    if (error)
+        return error;
+    error = dco_transport_new_udp(engine, &fd, 1, config, &transport);
     if (error) {
-        free(transport);
+        dco_engine_leave(engine);
         return error;
     }
-    error = open_udp(engine, transport, fd, config);
-    return publish_and_leave(engine, transport, error, id);
+    return publish_and_leave(engine, transport, id);
 }
 
 int dco_transport_new_tcp(int fd, const struct dco_transport_config *config,
@@ -263,21 +317,16 @@ int dco_transport_attach_tcp(struct dco_engine *engine, int fd,
         return error;
     }
     transport->home = engine->turn++ % engine->workers;
-    return publish_and_leave(engine, transport, 0, id);
+    return publish_and_leave(engine, transport, id);
 }
 
-int dco_transport_listen_tcp(struct dco_engine *engine, int fd,
-                             const struct dco_listener_config *config, uint64_t *id)
+int dco_transport_new_listener(int fd, const struct dco_listener_config *config,
+                               struct dco_transport **out)
 {
     struct dco_transport *transport = calloc(1, sizeof *transport);
     struct dco_listener *listener = calloc(1, sizeof *listener);
-    int error = transport && listener ? dco_engine_enter(engine) : -ENOMEM;
+    int error = transport && listener ? dco_tcp_listener_attach(&listener->socket, fd) : -ENOMEM;
 
-    if (!error) {
-        error = dco_tcp_listener_attach(&listener->socket, fd);
-        if (error)
-            dco_engine_leave(engine);
-    }
     if (error) {
         free(listener);
         free(transport);
@@ -286,7 +335,24 @@ int dco_transport_listen_tcp(struct dco_engine *engine, int fd,
     transport->kind = DCO_TRANSPORT_LISTENER;
     transport->listener = listener;
     listener->config = *config;
-    return publish_and_leave(engine, transport, 0, id);
+    *out = transport;
+    return 0;
+}
+
+int dco_transport_listen_tcp(struct dco_engine *engine, int fd,
+                             const struct dco_listener_config *config, uint64_t *id)
+{
+    struct dco_transport *transport;
+    int error = dco_engine_enter(engine);
+
+    if (error)
+        return error;
+    error = dco_transport_new_listener(fd, config, &transport);
+    if (error) {
+        dco_engine_leave(engine);
+        return error;
+    }
+    return publish_and_leave(engine, transport, id);
 }
 
 static void wait_for_pins(struct dco_engine *engine, struct dco_transport *transport)

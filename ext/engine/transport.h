@@ -45,6 +45,9 @@ struct dco_transport_table {
 
 int dco_transport_table_init(struct dco_transport_table *table);
 void dco_transport_table_destroy(struct dco_transport_table *table); /* all transports, too */
+/* What was changed of the sockets, of one or of all, stays as it is when they are closed. */
+void dco_transport_keep_options(struct dco_transport *transport);
+void dco_transport_table_keep_options(struct dco_transport_table *table);
 /* In a forked child: closes the sockets and leaves their options, which are the parent's. */
 void dco_transport_table_forget(struct dco_transport_table *table);
 
@@ -76,6 +79,13 @@ static inline struct dco_udp *dco_transport_udp(const struct dco_transport *tran
 /* Closes the sockets and frees it; nobody uses it any more. */
 void dco_transport_free(struct dco_transport *transport);
 
+/* Like the two that follow, under the lock, and not published yet. `count` > 1: the sockets are
+ * siblings already. Errors of dco_udp_attach; -ERANGE: more of them than workers. */
+int dco_transport_new_udp(struct dco_engine *engine, const int *fds, unsigned count,
+                          const struct dco_transport_config *config,
+                          struct dco_transport **transport);
+int dco_transport_new_listener(int fd, const struct dco_listener_config *config,
+                               struct dco_transport **transport);
 /* A connection that is not published yet; its home is the caller's to choose. The descriptor is
  * copied. Errors of dco_tcp_attach. */
 int dco_transport_new_tcp(int fd, const struct dco_transport_config *config,

@@ -5,12 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define DCO_OPTIONS_MAX 16u
-
-/* A socket option that we changed, and what it was. */
-struct dco_option {
-    int level, name, saved;
-};
+#include "dco.h"
 
 /* Each works on a list of at most DCO_OPTIONS_MAX, `*count` of them in use. */
 

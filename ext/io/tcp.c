@@ -228,3 +228,20 @@ int dco_tcp_keep(struct dco_tcp *tcp, const uint8_t *rest, size_t size)
     tail->size = (uint32_t)size;
     return 0;
 }
+
+int dco_tcp_load(struct dco_tcp *tcp, const uint8_t *tail, size_t size)
+{
+    struct dco_tcp_tail *loaded;
+
+    if (size > DCO_TCPFRAME_PREFIX + DCO_TCPFRAME_MAX)
+        return -EINVAL;
+    loaded = new_tail(DCO_TCPFRAME_MAX);
+    if (!loaded)
+        return -ENOMEM;
+    memcpy(loaded->data, tail, size);
+    loaded->size = (uint32_t)size;
+    free(tcp->tail);
+    tcp->tail = loaded;
+    tcp->reserved_max = DCO_TCPFRAME_MAX;
+    return 0;
+}

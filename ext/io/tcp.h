@@ -77,6 +77,10 @@ ssize_t dco_tcp_receive(struct dco_tcp *tcp, uint8_t *arena, size_t room);
  * whole frames were left behind on purpose. */
 size_t dco_tcp_resume(struct dco_tcp *tcp, uint8_t *arena);
 
+/* Before anything is received: what another had received of a frame. With it frames of any size are
+ * let in. 0, -ENOMEM, or -EINVAL: more than the start of a frame can be. */
+int dco_tcp_load(struct dco_tcp *tcp, const uint8_t *tail, size_t size);
+
 /* Keeps what dco_tcpframe_next left, if it left something, before the next dco_tcp_receive. 0, or -EMSGSIZE: it is more than the start of a frame can be, so that the caller has
  * left whole frames, and the stream is lost. */
 int dco_tcp_keep(struct dco_tcp *tcp, const uint8_t *rest, size_t size);

@@ -429,3 +429,41 @@ int dco_tcp_send_control(struct dco_tcp *tcp, struct dco_tcp_queue *queue,
     tally->bytes += size;
     return error;
 }
+
+/* --- state --- */
+
+static uint8_t *save_list(const struct dco_tcp_list *list, uint8_t *bytes)
+{
+    for (const struct dco_tcp_chunk *chunk = list->first; chunk; chunk = chunk->next) {
+        memcpy(bytes, chunk->data + chunk->begin, chunk->end - chunk->begin);
+        bytes += chunk->end - chunk->begin;
+    }
+    return bytes;
+}
+
+void dco_tcp_queue_save(const struct dco_tcp_queue *queue, uint8_t *bytes)
+{
+    uint32_t rest = queue->rest_end - queue->rest_begin;
+
+    memcpy(bytes, queue->rest + queue->rest_begin, rest);
+    bytes = save_list(&queue->control, bytes + rest);
+    save_list(&queue->data, bytes);
+}
+
+int dco_tcp_queue_load(struct dco_tcp_queue *queue, struct dco_tcp_pool *pool, const uint8_t *rest,
+                       uint32_t rest_size, const uint8_t *control, uint32_t control_size,
+                       const uint8_t *data, uint32_t data_size)
+{
+    if (rest_size > PREFIX + queue->frame_max || control_size > room_for_control(queue, pool)
+        || data_size > room_for_data(queue, pool)
+        || (control_size && dco_tcpframe_count(control, control_size, queue->frame_max) < 0)
+        || (data_size && dco_tcpframe_count(data, data_size, queue->frame_max) < 0))
+        return -EINVAL;
+    memcpy(queue->rest, rest, rest_size);
+    queue->rest_begin = 0;
+    queue->rest_end = rest_size;
+    append(&queue->control, pool, control, control_size);
+    append(&queue->data, pool, data, data_size);
+    count_waiting(queue);
+    return 0;
+}

@@ -62,6 +62,14 @@ void dco_tcp_queue_clear(struct dco_tcp_queue *queue, struct dco_tcp_pool *pool)
 /* After it was cleared. */
 void dco_tcp_queue_destroy(struct dco_tcp_queue *queue);
 
+/* All that waits, to go on elsewhere: the rest of the frame in flight, control and data frames, one
+ * behind the other in `bytes`, which has room for queue->waiting. */
+void dco_tcp_queue_save(const struct dco_tcp_queue *queue, uint8_t *bytes);
+/* Into an empty queue. 0; -EINVAL: more than a queue can hold, or no whole frames. */
+int dco_tcp_queue_load(struct dco_tcp_queue *queue, struct dco_tcp_pool *pool, const uint8_t *rest,
+                       uint32_t rest_size, const uint8_t *control, uint32_t control_size,
+                       const uint8_t *data, uint32_t data_size);
+
 /* What calls did, added up. Bytes are those of packets, without prefixes. */
 struct dco_tcp_tally {
     uint32_t calls; /* of the system */

@@ -46,6 +46,8 @@ void dco_udp_buffers(const struct dco_udp *udp, uint32_t *send, uint32_t *receiv
  * socket, one that is in a group of its owner, or whose namespace is out of reach. */
 unsigned dco_udp_siblings(struct dco_udp *udp, unsigned count,
                           const struct dco_transport_config *config, uint32_t offloads);
+/* Sockets that are siblings already, in the order in which they were bound, are used as such. */
+void dco_udp_join(struct dco_udp *udp, unsigned sockets, uint32_t offloads);
 /* Whether the kernel takes a data packet to the sibling with the number peer id modulo siblings, or
  * any to the one that its addresses hash to. False: refused. */
 bool dco_udp_steer(struct dco_udp *udp, bool on);

@@ -126,14 +126,18 @@ unsigned dco_udp_siblings(struct dco_udp *udp, unsigned count,
     }
     if (netns >= 0)
         close(netns);
-    if (sockets > 1) {
-        udp->group = sockets;
-        for (unsigned i = 0; i < sockets; i++)
-            udp[i].supported |= DCO_OFFLOAD_UDP_SIBLINGS | DCO_OFFLOAD_UDP_STEERING;
-        for (unsigned i = 0; i < sockets; i++)
-            dco_udp_set_offloads(&udp[i], offloads);
-    }
+    if (sockets > 1)
+        dco_udp_join(udp, sockets, offloads);
     return sockets;
+}
+
+void dco_udp_join(struct dco_udp *udp, unsigned sockets, uint32_t offloads)
+{
+    udp->group = sockets;
+    for (unsigned i = 0; i < sockets; i++)
+        udp[i].supported |= DCO_OFFLOAD_UDP_SIBLINGS | DCO_OFFLOAD_UDP_STEERING;
+    for (unsigned i = 0; i < sockets; i++)
+        dco_udp_set_offloads(&udp[i], offloads);
 }
 
 /* The first word of a data packet is opcode, key id and peer id. The group numbers its sockets in

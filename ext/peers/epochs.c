@@ -97,6 +97,25 @@ static int refill_future(struct dco_epochs *epochs, uint32_t shown)
     return error;
 }
 
+static int follow(struct dco_epochs *epochs)
+{
+    int error = go_to(epochs, &epochs->send_base,
+                      atomic_load_explicit(&epochs->send_epoch, memory_order_relaxed));
+
+    if (!error)
+        error = go_to(epochs, &epochs->receive_base,
+                      atomic_load_explicit(&epochs->receive_epoch, memory_order_acquire));
+    return error;
+}
+
+int dco_epochs_bases(struct dco_epochs *epochs, const struct dco_epochkey_chain **send,
+                     const struct dco_epochkey_chain **receive)
+{
+    *send = &epochs->send_base;
+    *receive = &epochs->receive_base;
+    return follow(epochs);
+}
+
 int dco_epochs_refill(struct dco_epochs *epochs)
 {
     uint32_t shown;
@@ -109,6 +128,8 @@ int dco_epochs_refill(struct dco_epochs *epochs)
     error = refill_future(epochs, shown);
     if (!error)
         error = refill_sealing(epochs, shown);
+    if (!error)
+        error = follow(epochs);
     if (error)
         atomic_store_explicit(&epochs->wanting, true, memory_order_release);
     return error;
@@ -116,8 +137,9 @@ int dco_epochs_refill(struct dco_epochs *epochs)
 
 static bool config_valid(const struct dco_epochs_config *config)
 {
-    return config->send_secret && config->receive_secret && config->first >= 1
-           && config->first <= DCO_EPOCH_MAX && config->futures >= 1
+    return config->send_secret && config->receive_secret && config->send_first >= 1
+           && config->send_first <= DCO_EPOCH_MAX && config->receive_first >= 1
+           && config->receive_first <= DCO_EPOCH_MAX && config->futures >= 1
            && config->futures <= DCO_EPOCH_FUTURES_MAX;
 }
 
@@ -127,17 +149,23 @@ static int start(struct dco_epochs *epochs, const struct dco_epochs_config *conf
 
     dco_epochkey_chain_init(&epochs->send_chain, config->send_secret);
     dco_epochkey_chain_init(&epochs->receive_chain, config->receive_secret);
-    error = go_to(epochs, &epochs->send_chain, config->first);
+    if (config->late_secrets) {
+        epochs->send_chain.epoch = config->send_first;
+        epochs->receive_chain.epoch = config->receive_first;
+    }
+    error = go_to(epochs, &epochs->send_chain, config->send_first);
     if (!error)
-        error = go_to(epochs, &epochs->receive_chain, config->first);
+        error = go_to(epochs, &epochs->receive_chain, config->receive_first);
+    epochs->send_base = epochs->send_chain;
+    epochs->receive_base = epochs->receive_chain;
     if (!error)
         error = derive(epochs, &epochs->send_chain, true, &epochs->sealing);
     if (!error)
         error = derive(epochs, &epochs->receive_chain, false, &epochs->current);
     if (error)
         return error;
-    atomic_init(&epochs->send_epoch, config->first);
-    atomic_init(&epochs->receive_epoch, config->first);
+    atomic_init(&epochs->send_epoch, config->send_first);
+    atomic_init(&epochs->receive_epoch, config->receive_first);
     atomic_init(&epochs->wanting, true);
     return dco_epochs_refill(epochs);
 }

@@ -35,8 +35,9 @@ struct dco_epochs_config {
     enum dco_gcm_kind own; /* as for dco_aead_init */
     size_t key_size;       /* bytes */
     const uint8_t *send_secret, *receive_secret;
-    uint32_t first;   /* epoch that both directions start in */
-    uint32_t futures; /* 1 to DCO_EPOCH_FUTURES_MAX */
+    uint32_t send_first, receive_first; /* epochs to start in */
+    bool late_secrets;                  /* the secrets are theirs, not those of epoch 1 */
+    uint32_t futures;                   /* 1 to DCO_EPOCH_FUTURES_MAX */
     uint64_t usage_limit, forgery_limit;
 };
 
@@ -50,8 +51,10 @@ struct dco_epochs {
     uint64_t usage_limit;   /* blocks plus packets of one epoch */
     uint64_t forgery_limit; /* failed packets after which an epoch opens no more */
 
-    /* refiller's: the next epoch of each direction to derive */
+    /* refiller's: the next epoch of each direction to derive; and the one in use, from which another
+     * could go on. What leads further back is gone. */
     struct dco_epochkey_chain send_chain, receive_chain;
+    struct dco_epochkey_chain send_base, receive_base;
 
     /* refiller's: not again before this time. A peer that hurries through its epochs would keep it
      * busy, to the cost of all others. */
@@ -76,6 +79,9 @@ struct dco_epochs {
 /* Derives everything that the first packets may need. An error of dco_epochkey_take, or -EINVAL. */
 int dco_epochs_new(const struct dco_epochs_config *config, OSSL_LIB_CTX *library,
                    struct dco_epochs **epochs);
+/* Holder of `sealing`: the secrets of the epochs in use. An error of dco_epochkey_expand. */
+int dco_epochs_bases(struct dco_epochs *epochs, const struct dco_epochkey_chain **send,
+                     const struct dco_epochkey_chain **receive);
 /* Cleanses and frees; nobody else may see it any more. NULL is fine. */
 void dco_epochs_free(struct dco_epochs *epochs);
 

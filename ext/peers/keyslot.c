@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <openssl/crypto.h>
 
@@ -32,7 +33,11 @@ static int init_classic(struct dco_key *key, const struct dco_key_config *config
     if (!error)
         error = dco_aead_init(&key->opening, library, config->cipher, config->decrypt_key,
                               config->decrypt_key_size, config->decrypt_nonce_tail, false, own);
+    if (error)
+        return error;
     key->key_size = (uint8_t)config->encrypt_key_size;
+    memcpy(key->material[0], config->encrypt_key, key->key_size);
+    memcpy(key->material[1], config->decrypt_key, key->key_size);
     dco_pktid_counter_init(&key->counter, config->first_packet_id, DCO_PKTID_MAX);
     dco_pktid_window_init(&key->window);
     return error;
@@ -47,7 +52,9 @@ static int init_epochs(struct dco_key *key, const struct dco_key_config *config,
         .key_size = config->epoch_key_size,
         .send_secret = config->encrypt_key,
         .receive_secret = config->decrypt_key,
-        .first = config->first_epoch ? config->first_epoch : 1,
+        .send_first = config->first_epoch ? config->first_epoch : 1,
+        .receive_first = config->receive_epoch ? config->receive_epoch : config->first_epoch,
+        .late_secrets = config->late_secrets,
         .futures = config->future_epochs,
         .usage_limit = key->usage_limit,
         .forgery_limit = key->forgery_limit,
@@ -55,6 +62,8 @@ static int init_epochs(struct dco_key *key, const struct dco_key_config *config,
 
     if (config->encrypt_key_size != DCO_EPOCH_SECRET)
         return -EINVAL;
+    if (!epochs.receive_first)
+        epochs.receive_first = 1;
     key->key_size = (uint8_t)config->epoch_key_size;
     dco_pktid_counter_init(&key->counter, config->first_packet_id, DCO_EPOCH_COUNTER_MAX);
     return dco_epochs_new(&epochs, library, &key->epochs);
@@ -108,6 +117,8 @@ static unsigned turn_epoch(struct dco_key *key, uint64_t cost)
                  || key->counter.next > key->counter.last;
     bool wake;
 
+    if (key->exported)
+        return 0; /* the epochs to come are the other engine's */
     if (!(spent ? dco_epochs_may_turn(key->epochs) : dco_epochs_behind(key->epochs))
         || !dco_epochs_turn(key->epochs, &wake))
         return 0;
@@ -158,4 +169,101 @@ void dco_keyslots_swap(struct dco_keyslots *slots)
     atomic_store_explicit(&slots->primary,
                           atomic_load_explicit(&slots->primary, memory_order_relaxed) ^ 1,
                           memory_order_release);
+}
+
+/* --- state --- */
+
+static int save_epochs(const struct dco_key *key, struct dco_key_state *state)
+{
+    const struct dco_epochkey_chain *send, *receive;
+    int error = dco_epochs_bases(key->epochs, &send, &receive);
+
+    if (error)
+        return error;
+    state->future_epochs = key->epochs->futures;
+    state->send_epoch = send->epoch;
+    state->receive_epoch = receive->epoch;
+    memcpy(state->encrypt, send->secret, DCO_EPOCH_SECRET);
+    memcpy(state->decrypt, receive->secret, DCO_EPOCH_SECRET);
+    state->newest_packet_id = key->epochs->current->window.newest;
+    return 0;
+}
+
+static void save_classic(const struct dco_key *key, struct dco_key_state *state)
+{
+    memcpy(state->encrypt, key->material[0], sizeof state->encrypt);
+    memcpy(state->decrypt, key->material[1], sizeof state->decrypt);
+    memcpy(state->encrypt_nonce_tail, key->sealing.nonce_tail, DCO_NONCE_TAIL);
+    memcpy(state->decrypt_nonce_tail, key->opening.nonce_tail, DCO_NONCE_TAIL);
+    state->newest_packet_id = key->window.newest;
+}
+
+/* What the other one starts with is what this one does not reach. */
+static void reserve_ids(struct dco_pktid_counter *counter, uint64_t reserve)
+{
+    uint64_t left = counter->last - (counter->next - 1);
+
+    counter->last = counter->next - 1 + (reserve < left / 2 ? reserve : left / 2);
+}
+
+int dco_key_save(struct dco_key *key, uint64_t reserve, struct dco_key_state *state)
+{
+    memset(state, 0, sizeof *state);
+    state->key_id = key->key_id;
+    state->cipher = key->cipher;
+    state->key_size = key->key_size;
+    state->packets_sealed = dco_counter_read(&key->sealed);
+    state->usage = dco_counter_read(&key->usage);
+    state->open_usage = dco_counter_read(&key->open_usage);
+    state->forgeries = key->forgeries;
+    reserve_ids(&key->counter, reserve);
+    key->exported = true;
+    state->next_packet_id = key->counter.last + 1;
+    if (key->epochs)
+        return save_epochs(key, state);
+    save_classic(key, state);
+    return 0;
+}
+
+/* Nothing that was received before is taken: which ids those were is not part of the state. */
+static void go_on(struct dco_key *key, const struct dco_key_state *state)
+{
+    struct dco_pktid_window *window = key->epochs ? &key->epochs->current->window : &key->window;
+
+    key->counter.next = state->next_packet_id;
+    dco_counter_set(&key->sealed, state->packets_sealed);
+    dco_counter_set(&key->usage, state->usage);
+    dco_counter_set(&key->open_usage, state->open_usage);
+    key->forgeries = state->forgeries;
+    window->newest = window->floor = state->newest_packet_id;
+}
+
+int dco_key_load(const struct dco_key_state *state, OSSL_LIB_CTX *library, enum dco_gcm_kind own,
+                 struct dco_key **key)
+{
+    size_t size = state->future_epochs ? DCO_EPOCH_SECRET : state->key_size;
+    struct dco_key_config config = {
+        .key_id = state->key_id,
+        .cipher = state->cipher,
+        .encrypt_key = state->encrypt,
+        .decrypt_key = state->decrypt,
+        .encrypt_key_size = size,
+        .decrypt_key_size = size,
+        .first_packet_id = 1,
+        .future_epochs = state->future_epochs,
+        .first_epoch = state->send_epoch,
+        .receive_epoch = state->receive_epoch,
+        .late_secrets = true,
+        .epoch_key_size = state->key_size,
+    };
+    int error;
+
+    memcpy(config.encrypt_nonce_tail, state->encrypt_nonce_tail, DCO_NONCE_TAIL);
+    memcpy(config.decrypt_nonce_tail, state->decrypt_nonce_tail, DCO_NONCE_TAIL);
+    if (size > sizeof state->encrypt || !state->next_packet_id)
+        return -EINVAL;
+    error = dco_key_new(&config, library, own, key);
+    if (!error)
+        go_on(*key, state);
+    return error;
 }

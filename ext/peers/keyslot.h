@@ -27,6 +27,8 @@ struct dco_key {
     uint64_t usage_limit;      /* blocks plus packets that may be sealed; UINT64_MAX: no limit */
     uint64_t usage_soon;       /* 7/8 of it */
     uint64_t forgery_limit;    /* failed packets after which the key opens no more */
+    uint8_t material[2][32];   /* classic: to seal, to open */
+    bool exported;             /* of whoever seals: another engine may have the ids that follow */
 
     /* transmit thread's */
     _Alignas(DCO_CACHE_LINE) struct dco_aead sealing;
@@ -78,6 +80,13 @@ static inline bool dco_key_seal(struct dco_key *key, uint32_t header, uint64_t p
                                  packet);
     return dco_aead_seal(&key->sealing, header, (uint32_t)packet_id, plain, size, packet);
 }
+
+/* With all threads at rest: everything about the key. `reserve` as in dco.h. An error of
+ * dco_epochs_bases. */
+int dco_key_save(struct dco_key *key, uint64_t reserve, struct dco_key_state *state);
+/* A key from that; errors of dco_key_new. */
+int dco_key_load(const struct dco_key_state *state, OSSL_LIB_CTX *library, enum dco_gcm_kind own,
+                 struct dco_key **key);
 
 /* The name of a slot is logical: swapping flips which of the two is primary. */
 struct dco_keyslots {

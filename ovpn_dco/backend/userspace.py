@@ -173,6 +173,7 @@ class UserspaceBackend:
                 workers=workers,
                 single_thread=single_thread,
             )
+        self.workers = workers
         # Readable while events or control packets wait. Made when somebody asks for it, who may
         # then wait on it: so it stays open after `close`, until the device is collected.
         self._either: select.epoll | None = None
@@ -498,6 +499,61 @@ class UserspaceBackend:
             receive_epoch=receive_epoch or None,
             vaes_gcm=vaes_gcm,
         )
+
+    # State: see `ovpn_dco.state`
+
+    def halt(self) -> None:
+        """Stops the threads; everything else stays. InvalidArgument when they do not run."""
+        with _Answers("halt"):
+            _core.halt(self._engine)
+
+    def tun_queues(self) -> list[int]:
+        """The engine's own descriptors of the interface."""
+        with _Answers("export"):
+            return _core.tun_queues(self._engine)
+
+    def export_transport(self, transport: int) -> tuple[dict[str, Any], list[int]] | None:
+        """(values, the engine's own descriptors); None: it has failed."""
+        with _Answers("export"):
+            return _core.export_transport(self._engine, transport)
+
+    def export_peer(self, peer: PeerRef) -> dict[str, Any]:
+        """Everything but keys and routes."""
+        with _Answers("export"):
+            return _core.export_peer(self._engine, *peer)
+
+    def export_key(self, peer: PeerRef, slot: KeySlot, reserve: int) -> dict[str, Any] | None:
+        """The key, with its material; None: the slot is empty."""
+        with _Answers("export"):
+            return _core.export_key(self._engine, *peer, int(slot), reserve)
+
+    def import_transport(self, values: dict[str, Any], fds: Sequence[int]) -> int:
+        """The number of the transport here."""
+        with _Answers("restore"):
+            return _core.import_transport(self._engine, values, fds)
+
+    def import_peer(self, transport: int, values: dict[str, Any]) -> PeerRef:
+        """The peer as it was, on a transport of this engine."""
+        peer_id = values["peer_id"]
+        stream = self.transport_info(transport).kind is TransportKind.TCP
+        vpn = {name: values[name] for name in ("vpn_ipv4", "vpn_ipv6") if any(values[name])}
+        with _Answers("restore"):
+            generation = self._engine.add_peer(
+                peer_id,
+                transport,
+                tx_id=values["tx_id"],
+                remote=None if stream else values["remote"],
+                local=None if stream else values["local"],
+                keepalive=tuple(values["keepalive"]) if any(values["keepalive"]) else None,
+                **vpn,
+            )
+            _core.import_peer(self._engine, peer_id, generation, values)
+        return peer_id, generation
+
+    def import_key(self, peer: PeerRef, slot: KeySlot, values: dict[str, Any]) -> None:
+        """The key as far as it had come."""
+        with _Answers("restore"):
+            _core.import_key(self._engine, *peer, int(slot), values)
 
     # Routes
 

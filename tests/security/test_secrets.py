@@ -136,14 +136,14 @@ LATER_SECRET = """
 import sys
 from epoch_wire import expand_label
 secret = bytes(byte ^ 0xFF for byte in bytes.fromhex(sys.stdin.read()))
-for _ in range(5):
+for _ in range(6):
     secret = expand_label(secret, b"datakey upd", 32)
 print(bytes(byte ^ 0xFF for byte in secret).hex())
 """
 
 
 def later_secret(inverse: bytes) -> bytes:
-    """The inverse of E(6), from that of E(1); by another process, which leaves nothing here."""
+    """The inverse of E(7), from that of E(1); by another process, which leaves nothing here."""
     done = subprocess.run(
         [sys.executable, "-c", LATER_SECRET],
         input=inverse.hex(),
@@ -156,14 +156,14 @@ def later_secret(inverse: bytes) -> bytes:
 
 
 def test_memory_of_epoch_secrets_is_cleansed(lab: Lab) -> None:
-    """With four epochs ahead derived, the secret of epoch 1 is gone though its key is in use; and
-    the secret of epoch 6, which is next, goes with the key."""
+    """Started in epoch 2, four ahead derived: the secret of epoch 1, which leads back, is gone; and
+    the secret of epoch 7, which is next, goes with the key."""
     peer = lab.add_peer(7, install=False)
     inverse = secrets.token_bytes(32)
     later = later_secret(inverse)
     buffer = bytearray(byte ^ 0xFF for byte in inverse)
     assert occurrences(inverse), "the search does find it"
-    key = dco.EpochKey(0, dco.Cipher.AES_256_GCM, buffer, buffer)
+    key = dco.EpochKey(0, dco.Cipher.AES_256_GCM, buffer, buffer, first_epoch=2)
     peer.peer.install_key(KeySlot.PRIMARY, key, consume=True)
     assert not occurrences(inverse)
     assert occurrences(later), "the search does find what is kept"
