@@ -557,7 +557,7 @@ static void nonce_make(""",
         "one-key-id-in-both-slots",
         "tests/security/test_secrets.py::test_refused_key_is_not_consumed",
         "ext/engine/key_ops.c",
-        "else if (other_slot_has(peer, slot, config->key_id))",
+        "else if (other_slot_has(peer, slot, key->key_id))",
         "else if (other_slot_has(peer, slot, config->key_id) && !peer)",
     ),
     Mutation(

@@ -59,6 +59,7 @@ def test_ids_and_windows_go_on(cipher: Cipher) -> None:
             ends.down(b"%d" % n)
         ends.client.sock.sendto(first, ends.server.address)
         assert ends.server.receive()[20:] == b"1"
+        eventually(lambda: ends.server_peer.stats().vpn_rx_packets == 1)
         before = ends.server_peer.stats()
         with successor(ends.server.device) as new:
             peer = new.peers[7]
