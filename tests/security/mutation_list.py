@@ -39,6 +39,10 @@ def frames(name: str) -> str:
     return f"tests/property/test_tcp_frames.py::{name}"
 
 
+def states(name: str) -> str:
+    return f"tests/unit/test_state.py::{name}"
+
+
 def epochs(name: str) -> str:
     return f"tests/security/test_epochs.py::{name}"
 
@@ -558,7 +562,7 @@ static void nonce_make(""",
         "tests/security/test_secrets.py::test_refused_key_is_not_consumed",
         "ext/engine/key_ops.c",
         "else if (other_slot_has(peer, slot, key->key_id))",
-        "else if (other_slot_has(peer, slot, config->key_id) && !peer)",
+        "else if (other_slot_has(peer, slot, key->key_id) && !peer)",
     ),
     Mutation(
         "key-material-left-behind",
@@ -713,5 +717,41 @@ static void nonce_make(""",
     for""",
         """    engine->rcu.readers = 0;
     for""",
+    ),
+    # Handing over
+    Mutation(
+        "ids-not-reserved",
+        states("test_no_nonce_is_used_twice_even_if_both_go_on"),
+        KEYSLOT,
+        "counter->last = counter->next - 1 + (reserve < left / 2 ? reserve : left / 2);",
+        "counter->last += 0 * (left + reserve);",
+        more=(
+            (
+                KEYSLOT,
+                "state->next_packet_id = key->counter.last + 1;",
+                "state->next_packet_id = key->counter.next + reserve;",
+            ),
+        ),
+    ),
+    Mutation(
+        "next-id-left-behind",
+        states("test_ids_and_windows_go_on"),
+        KEYSLOT,
+        "    key->counter.next = state->next_packet_id;\n",
+        "",
+    ),
+    Mutation(
+        "window-left-behind",
+        states("test_ids_and_windows_go_on"),
+        KEYSLOT,
+        "    window->newest = window->floor = state->newest_packet_id;\n",
+        "    window->newest = 0;\n",
+    ),
+    Mutation(
+        "exported-epochs-turn",
+        states("test_an_exported_key_turns_no_epoch"),
+        KEYSLOT,
+        "    if (key->exported)\n        return 0;",
+        "    if (0)\n        return 0;",
     ),
 ]

@@ -142,6 +142,21 @@ def test_epochs_go_on_and_turn() -> None:
                 assert client.peers[7].key(KeySlot.PRIMARY).send_epoch == 6
 
 
+def test_an_exported_key_turns_no_epoch() -> None:
+    """The epochs to come are the other device's, whatever the peer shows."""
+    with tunnel() as ends:
+        ends.server_peer.install_key(KeySlot.PRIMARY, epoch_pair()[0])
+        ends.client_peer.install_key(KeySlot.PRIMARY, epoch_pair()[1])
+        ends.up()
+        ends.server.device.export_state(reserve=3)
+        ends.server.device.start()
+        for n in range(3):
+            ends.down(b"%d" % n)
+        ends.server.send(ipv4("10.8.0.1", "10.8.0.2", b"one too many"))
+        eventually(lambda: ends.server.drops() == {DropReason.TX_KEY_EXHAUSTED: 1})
+        assert ends.server_peer.key(KeySlot.PRIMARY).send_epoch == 1
+
+
 def test_both_slots_routes_endpoint_ids_and_keepalive() -> None:
     with tunnel() as ends:
         ends.install()
