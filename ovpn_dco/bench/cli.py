@@ -187,8 +187,13 @@ def _effort(
 @click.option("--course", type=click.Choice(list(COURSES)), default="veth", show_default=True)
 @click.option("--cipher", default="AES-256-GCM", show_default=True)
 @click.option("--offloads", help="Only these, by comma: tun_vnet,udp_gso,...; none: none of them.")
-@click.option("--peers", type=click.IntRange(1, 16), default=1, show_default=True,
-              help="Clients of the server. With several only TCP, a stream for each, is measured.")
+@click.option(
+    "--peers",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="Clients of the server. With several only TCP, a stream for each, is measured.",
+)
 @_variant_options
 @_effort_options
 @output_options

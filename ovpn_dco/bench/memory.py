@@ -20,6 +20,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -225,7 +226,7 @@ def measure(case: MemoryCase) -> dict[str, float]:
         marks.append(resident_bytes())
         if len(device.peers) != case.peers + 1:
             raise MeasurementError(f"only {len(device.peers)} peers are left")
-    connection, peer, key = ((b - a) / case.peers for a, b in zip(marks, marks[1:], strict=False))
+    connection, peer, key = ((b - a) / case.peers for a, b in pairwise(marks))
     return {"device": marks[0] - empty, "peer": peer, "key": key, "connection": connection}
 
 

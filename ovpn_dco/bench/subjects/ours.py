@@ -149,9 +149,7 @@ class Ours:
 def _peer(number: int, link: Link) -> tuple[dict[str, Any], dict[str, Any]]:
     """One peer as the server has it, and as it has the server."""
     material = [(secrets.token_hex(32), secrets.token_hex(8)) for _ in range(2)]
-    vpn = [
-        str(ip_address(first) + number) for first in (Tunnel.client_ipv4, Tunnel.client_ipv6)
-    ]
+    vpn = [str(ip_address(first) + number) for first in (Tunnel.client_ipv4, Tunnel.client_ipv6)]
     near = {
         "peer_id": _FIRST_PEER_ID + number,
         "remote": [link.right_ipv4, _PORT],
