@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ovpn_dco as dco
+from ovpn_dco.backend.userspace import probe_gcm
 from ovpn_dco.bench.errors import BenchError, MeasurementError
 
 if TYPE_CHECKING:
@@ -51,17 +52,21 @@ sys.stdin.read()
 
 @dataclass(frozen=True)
 class MemoryCase:
-    """So many peers, over "udp" or "tcp", with a key each; `epoch`: in the epoch format."""
+    """So many peers, over "udp" or "tcp", with a key each; `epoch`: in the epoch format;
+    `openssl`: in OpenSSL's contexts also where we have AES-GCM of our own.
+    """
 
     transport: str
     cipher: str
     epoch: bool
     peers: int
+    openssl: bool = False
 
     @property
     def title(self) -> str:
         """For a table."""
-        return f"{self.transport.upper()}, {self.cipher}{', epochs' if self.epoch else ''}"
+        code = " (OpenSSL)" if self.openssl else ""
+        return f"{self.transport.upper()}, {self.cipher}{code}{', epochs' if self.epoch else ''}"
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,10 @@ class MemoryCost:
 def memory_cases(*, peers: int, tcp_peers: int) -> list[MemoryCase]:
     """Every kind of key over UDP, and the one of most installations over TCP."""
     aes, chacha = dco.Cipher.AES_256_GCM.value, dco.Cipher.CHACHA20_POLY1305.value
+    second = [MemoryCase("udp", aes, False, peers, openssl=True)] if probe_gcm() else []
     return [
         MemoryCase("udp", aes, False, peers),
+        *second,
         MemoryCase("udp", chacha, False, peers),
         MemoryCase("udp", aes, True, peers),
         MemoryCase("udp", chacha, True, peers),
@@ -207,7 +214,12 @@ def measure(case: MemoryCase) -> dict[str, float]:
         stack.enter_context(inner), stack.enter_context(app)
         empty = resident_bytes()
         device = stack.enter_context(
-            dco.Device.open("memory", mode=dco.Mode.MULTIPEER, tun_fd=inner.fileno())
+            dco.Device.open(
+                "memory",
+                mode=dco.Mode.MULTIPEER,
+                tun_fd=inner.fileno(),
+                offloads=dco.Offload.ALL & ~dco.Offload.VAES_GCM if case.openssl else None,
+            )
         )
         coming = _transports(stack, device, case)
         first = next(coming)

@@ -6,6 +6,7 @@ import mmap
 import resource
 
 import pytest
+from support import processor_has_vaes
 
 from ovpn_dco.bench import memory
 from ovpn_dco.bench.errors import MeasurementError
@@ -25,9 +26,13 @@ class Silent:
 
 def test_cases_are_all_kinds_of_keys_and_both_transports() -> None:
     cases = memory_cases(peers=100, tcp_peers=10)
-    udp = {(c.cipher, c.epoch) for c in cases if c.transport == "udp" and c.peers == 100}
+    plain = [case for case in cases if not case.openssl]
+    udp = {(c.cipher, c.epoch) for c in plain if c.transport == "udp" and c.peers == 100}
     assert udp == {(c, e) for c in ("AES-256-GCM", "CHACHA20-POLY1305") for e in (False, True)}
+    assert len(plain) == 5
     assert [c.peers for c in cases if c.transport == "tcp"] == [10]
+    # Where there is no code of our own all of AES-GCM is OpenSSL's.
+    assert len(cases) - len(plain) == processor_has_vaes()
     assert len({case.title for case in cases}) == len(cases)
 
 
