@@ -78,13 +78,14 @@ def _draw_crypto(axes: Any, report: Report) -> None:
 
 
 def _draw_memory(axes: Any, report: Report) -> None:
-    names = [cost.case.title.replace(", ", "\n") for cost in report.memory]
-    below = [0.0] * len(names)
+    names = [cost.case.title.replace(", ", "\n", 1) for cost in report.memory]
+    left = [0.0] * len(names)
     for part in ("connection", "peer", "key"):
-        heights = [getattr(cost, part) for cost in report.memory]
-        axes.bar(names, heights, bottom=below, label=part)
-        below = [b + height for b, height in zip(below, heights, strict=True)]
+        widths = [getattr(cost, part) for cost in report.memory]
+        axes.barh(names, widths, left=left, label=part)  # lying: the names are long
+        left = [before + width for before, width in zip(left, widths, strict=True)]
+    axes.invert_yaxis()
     axes.set_title("memory of each peer", fontsize=9)
-    axes.set_ylabel("bytes")
-    axes.tick_params(axis="x", labelsize=6)
+    axes.set_xlabel("bytes")
+    axes.tick_params(axis="y", labelsize=6)
     axes.legend(fontsize=7)
