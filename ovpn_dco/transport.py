@@ -71,10 +71,6 @@ class Transport:
         """True after `close` or `detach`, and when the device is closed."""
         return self._closed or self._backend.closed
 
-    def holds(self, cookie: bytes) -> bool:
-        """Whether it is attached to the socket with this SO_COOKIE."""
-        return self._cookie == cookie and not self.closed
-
     def belongs_to(self, backend: Backend) -> bool:
         """Whether it is a transport of the device with this back end."""
         return self._backend is backend
@@ -137,6 +133,7 @@ class Transports:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._known: dict[int, Transport] = {}
+        self._attached: dict[bytes, Transport] = {}  # by SO_COOKIE
 
     def add(
         self,
@@ -150,7 +147,11 @@ class Transports:
         transport = Transport(
             self._backend, transport_id, kind, cookie, self._closed, accepted=accepted
         )
-        return self._known.setdefault(transport_id, transport)
+        known = self._known.setdefault(transport_id, transport)
+        if cookie is not None:
+            known._cookie = cookie
+            self._attached[cookie] = known
+        return known
 
     def find(self, transport_id: int) -> Transport | None:
         """None if it was closed, or the device was."""
@@ -180,8 +181,12 @@ class Transports:
 
     def holds(self, cookie: bytes) -> bool:
         """Whether one of them is attached to the socket with this SO_COOKIE."""
-        return any(transport.holds(cookie) for transport in list(self._known.values()))
+        transport = self._attached.get(cookie)
+        return transport is not None and not transport.closed
 
     def _closed(self, transport: Transport) -> None:
         if self._known.get(transport.transport_id) is transport:
             del self._known[transport.transport_id]
+        cookie = transport._cookie
+        if cookie is not None and self._attached.get(cookie) is transport:
+            del self._attached[cookie]

@@ -9,25 +9,39 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from rich.console import Console
 
-from ovpn_dco.bench import machine, plot, report, scenarios
+from ovpn_dco.bench import machine, plot, report, scenarios, targets
+from ovpn_dco.bench import memory as memory_
 from ovpn_dco.bench.errors import BenchError, UnavailableError
+from ovpn_dco.bench.figures import OURS
 from ovpn_dco.bench.progress import ProgressDisplay
-from ovpn_dco.bench.subjects import COURSES, OpenVpn, Ours, RawLink, Subject, WireGuardGo
+from ovpn_dco.bench.subjects import (
+    COURSES,
+    TCP_COURSES,
+    OpenVpn,
+    Ours,
+    RawLink,
+    Subject,
+    WireGuardGo,
+)
 from ovpn_dco.model import Cipher, Offload
+from ovpn_dco.validation.rules import WORKERS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ovpn_dco.bench.subjects import Course
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 _PATH = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
-def _subjects() -> dict[str, Subject]:
-    everybody: tuple[Subject, ...] = (
-        Ours(), OpenVpn.plain(), OpenVpn.tuned(), WireGuardGo(), RawLink(),
+def _subjects(ours: Ours | None = None) -> dict[str, Subject]:
+    """By the names of options, which are the same for our variants."""
+    others: tuple[Subject, ...] = (
+        OpenVpn.plain(), OpenVpn.tuned(), WireGuardGo(), RawLink(),
     )  # fmt: skip
-    return {subject.name: subject for subject in everybody}
+    return {OURS: ours or Ours(), **{subject.name: subject for subject in others}}
 
 
 class Outputs:
@@ -106,7 +120,7 @@ def main(ctx: click.Context, /, **options: Any) -> None:
     result = report.Report(machine.describe())
     with _watch() as watch:
         result.crypto = scenarios.crypto(watch, batches=150)
-        _compare(result, watch, scenarios.SHORT, list(COURSES), _default_names())
+        _compare(result, watch, scenarios.SHORT, _courses("udp", ()), _subjects())
     outputs.write(result)
 
 
@@ -133,6 +147,29 @@ def _effort_options(function: _Function) -> _Function:
     return function
 
 
+def _variant_options(function: _Function) -> _Function:
+    for option in (
+        click.option("--single-thread", is_flag=True, help="Ours: one thread for both directions."),
+        click.option("--workers", type=click.IntRange(1, WORKERS_MAX), default=1,
+                     show_default=True, help="Of our devices."),
+        click.option("--transport", type=click.Choice(["udp", "tcp"]), default="udp",
+                     show_default=True, help="What carries the tunnels."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def _check_variant(workers: int, single_thread: bool) -> None:
+    if single_thread and workers > 1:
+        raise click.UsageError("--single-thread is one worker: give no --workers")
+
+
+def _courses(transport: str, names: Sequence[str]) -> list[Course]:
+    """Of this transport; all where none is named."""
+    courses = TCP_COURSES if transport == "tcp" else COURSES
+    return [courses[name] for name in names or COURSES]
+
+
 def _effort(
     short: bool, rounds: int | None, seconds: float | None, udp_seconds: float | None
 ) -> scenarios.Effort:
@@ -150,12 +187,24 @@ def _effort(
 @click.option("--course", type=click.Choice(list(COURSES)), default="veth", show_default=True)
 @click.option("--cipher", default="AES-256-GCM", show_default=True)
 @click.option("--offloads", help="Only these, by comma: tun_vnet,udp_gso,...; none: none of them.")
+@click.option(
+    "--peers",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="Clients of the server. With several only TCP, a stream for each, is measured.",
+)
+@_variant_options
 @_effort_options
 @output_options
 def tunnel(
     course: str,
     cipher: str,
     offloads: str | None,
+    peers: int,
+    transport: str,
+    workers: int,
+    single_thread: bool,
     short: bool,
     rounds: int | None,
     seconds: float | None,
@@ -164,17 +213,34 @@ def tunnel(
 ) -> None:
     """Two devices beside raw veth: TCP x1 and x4, both ways, IPv4, IPv6; UDP; ping."""
     outputs = Outputs(**options)
-    ours = Ours(cipher=_cipher(cipher), offloads=_offloads(offloads))
+    _check_variant(workers, single_thread)
+    ours = Ours(
+        cipher=_cipher(cipher),
+        offloads=_offloads(offloads),
+        workers=workers,
+        single_thread=single_thread,
+        peers=peers,
+    )
+    raw = RawLink(peers=peers)
+    (chosen,) = _courses(transport, [course])
     machine.require_traffic()
     # One round says enough about 8 ways of TCP, unless more are asked for.
     base = _effort(short, rounds or 1, seconds, udp_seconds)
     result = report.Report(machine.describe())
-    result.settings = {**asdict(base), "course": course, "cipher": cipher, "offloads": offloads}
-    result.versions = {subject.name: subject.version() for subject in (ours, RawLink())}
+    result.settings = {
+        **asdict(base),
+        "course": course,
+        "cipher": cipher,
+        "offloads": offloads,
+        "transport": transport,
+        "workers": workers,
+        "single_thread": single_thread,
+        "peers": peers,
+    }
+    result.versions = {subject.name: subject.version() for subject in (ours, raw)}
+    measure = scenarios.tunnel_matrix if peers == 1 else scenarios.tunnel_peers
     with _watch() as watch:
-        result.endpoints = scenarios.tunnel_matrix(
-            ours, COURSES[course], base, result.samples, watch
-        )
+        result.endpoints = measure(ours, raw, chosen, base, result.samples, watch)
     outputs.write(result)
 
 
@@ -201,11 +267,15 @@ def _offloads(text: str | None) -> list[str] | None:
               help="Default: all.")  # fmt: skip
 @click.option("--subject", "names", multiple=True, type=click.Choice(list(_subjects())),
               help="Default: all that are installed.")  # fmt: skip
+@_variant_options
 @_effort_options
 @output_options
 def compare(
     courses: tuple[str, ...],
     names: tuple[str, ...],
+    transport: str,
+    workers: int,
+    single_thread: bool,
     short: bool,
     rounds: int | None,
     seconds: float | None,
@@ -214,43 +284,57 @@ def compare(
 ) -> None:
     """Ours, openvpn (defaults and tuned), wireguard-go and raw veth, interleaved."""
     outputs = Outputs(**options)
+    _check_variant(workers, single_thread)
     machine.require_traffic()
     result = report.Report(machine.describe())
     effort = _effort(short, rounds, seconds, udp_seconds)
+    everybody = _subjects(Ours(workers=workers, single_thread=single_thread))
+    chosen = {name: everybody[name] for name in names or everybody}
     with _watch() as watch:
-        _compare(result, watch, effort, courses or list(COURSES), names or _default_names())
+        _compare(result, watch, effort, _courses(transport, courses), chosen)
     outputs.write(result)
 
 
-def _default_names() -> list[str]:
-    return [name for name in _subjects() if name != "raw"] + ["raw"]
+@main.command()
+@click.option("--peers", type=click.IntRange(1, 65000), default=10_000, show_default=True,
+              help="Over UDP.")  # fmt: skip
+@click.option("--tcp-peers", type=click.IntRange(1, 25000), default=2000, show_default=True,
+              help="Over TCP; no more than the hard limit of descriptors allows.")  # fmt: skip
+@output_options
+def memory(peers: int, tcp_peers: int, **options: Any) -> None:
+    """What each peer, key and TCP connection takes; needs no privilege."""
+    outputs = Outputs(**options)
+    result = report.Report(machine.describe())
+    result.settings = {"peers": peers, "tcp_peers": tcp_peers}
+    with _watch() as watch:
+        cases = memory_.memory_cases(peers=peers, tcp_peers=tcp_peers)
+        result.memory = memory_.memory(cases, watch)
+    outputs.write(result)
 
 
 def _compare(
     result: report.Report,
     watch: scenarios.Watch,
     effort: scenarios.Effort,
-    courses: list[str] | tuple[str, ...],
-    names: list[str] | tuple[str, ...],
+    courses: Sequence[Course],
+    subjects: Mapping[str, Subject],
 ) -> None:
     """Add the comparison to a report; who is not there is said so."""
-    everybody = _subjects()
     present: list[Subject] = []
-    for name in names:
-        subject = everybody[name]
-        obstacle = subject.obstacle()
+    for subject in subjects.values():
+        obstacle = subject.obstacle(courses[0].transport)
         if obstacle:
-            result.absent[name] = obstacle
+            result.absent[subject.name] = obstacle
             continue
         present.append(subject)
-        result.versions[name] = subject.version()
+        result.versions[subject.name] = subject.version()
         if caveat := subject.caveat():
-            result.caveats[name] = caveat
-    result.settings = {**asdict(effort), "courses": list(courses)}
-    chosen = [COURSES[name] for name in courses]
-    if any(course.name == "veth" for course in chosen):
-        scenarios.idle(present, COURSES["veth"], effort, result.samples, watch)
-    scenarios.compare(present, chosen, effort, result.samples, watch)
+            result.caveats[subject.name] = caveat
+    result.settings = {**asdict(effort), "courses": [course.name for course in courses]}
+    for course in courses:
+        if course.name in targets.IDLE_COURSES:
+            scenarios.idle(present, course, effort, result.samples, watch)
+    scenarios.compare(present, courses, effort, result.samples, watch)
 
 
 def _watch() -> ProgressDisplay:

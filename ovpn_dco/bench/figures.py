@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+#: Our subject, and how the names of its variants begin: "ours, 2 workers".
+OURS = "ours"
+
+
 @dataclass(frozen=True)
 class Metric:
     """A kind of figure."""
@@ -36,12 +40,22 @@ METRICS = {
             for streams in (1, 4)
             for way in ("up", "down")
         ),
+        *(
+            metric
+            for way in ("up", "down")
+            for metric in (
+                Metric(f"peers-{way}", f"TCP, a stream for each peer, {way}load", "Gb/s"),
+                Metric(f"peers-{way}-cpu", f"CPU of all ends, {way}load", "s/GB", False),
+                Metric(f"peers-{way}-server", f"CPU of the server, {way}load", "s/GB", False),
+            )
+        ),
         Metric("udp64", "UDP 64 B, < 0.5 % loss", "kpps"),
         Metric("udp64-overload", "UDP 64 B, overload", "kpps"),
         Metric("udp1300", "UDP 1300 B, < 0.5 % loss", "kpps"),
         Metric("udp1300-overload", "UDP 1300 B, overload", "kpps"),
         Metric("rtt", "round trip, idle", "us", more_is_better=False),
         Metric("rtt-load", "round trip, under load", "us", more_is_better=False),
+        Metric("rtt-load-p95", "round trip, under load, 95 %", "us", more_is_better=False),
         Metric("wakeups", "wake-ups when idle", "1/s", more_is_better=False),
         Metric("wakeups-keepalive", "with keepalive of 1 s", "1/s", more_is_better=False),
     )
@@ -113,6 +127,11 @@ class Samples:
         pairs = [mine[i] / other[i] for i in rounds]
         of_medians = median(mine[i] for i in rounds) / median(other[i] for i in rounds)
         return Ratio(of_medians, min(pairs), max(pairs))
+
+    def ours(self) -> str:
+        """The name of our subject, or of its variant: there is one in a run."""
+        names = (s.subject for s in self.all if s.subject.split(",")[0] == OURS)
+        return next(names, OURS)
 
     def outline(self) -> dict[str, dict[str, list[str]]]:
         """Courses, the metrics of each, and the subjects of each of these, in order of coming."""

@@ -18,6 +18,8 @@ from ovpn_dco.bench.errors import MeasurementError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Self
+
     from ovpn_dco.testing import Namespace
 
 _PORT = 5201
@@ -33,7 +35,7 @@ class TcpRun:
 
 
 class IperfRun:
-    """One iperf3 measurement under way; :meth:`finish` waits for it."""
+    """One iperf3 measurement: :meth:`start` begins it and :meth:`finish` waits for its end."""
 
     def __init__(
         self,
@@ -44,26 +46,31 @@ class IperfRun:
         seconds: float,
         streams: int = 1,
         reverse: bool = False,
+        port: int = _PORT,
     ) -> None:
-        """Start a one-off server and a client; `reverse` lets the server send.
+        """Make a one-off server that listens; `reverse` lets it send.
 
         The congestion control is named, since its default differs between machines.
         """
         self._seconds = seconds
+        self._namespace = client
         self._server = server.popen(
-            ["iperf3", "--server", "--one-off", "--bind", server_address],
+            ["iperf3", "--server", "--one-off", "--bind", server_address, "--port", str(port)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        _wait_for_listener(self._server.pid, ":" in server_address)
-        arguments = ["--client", server_address, "--json", "--congestion", "cubic"]
+        _wait_for_listener(self._server.pid, port, ":" in server_address)
+        self._command = ["iperf3", "--client", server_address, "--port", str(port), "--json"]
+        self._command += ["--congestion", "cubic", "--parallel", str(streams), "--interval", "0"]
         whole = math.ceil(seconds)  # iperf3 reads an integer, and 0 is for ever
-        arguments += ["--time", str(whole), "--parallel", str(streams), "--interval", "0"]
-        self._client = client.popen(
-            ["iperf3", *arguments, *(["--reverse"] if reverse else [])],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+        self._command += ["--time", str(whole), *(["--reverse"] if reverse else [])]
+
+    def start(self) -> Self:
+        """Let the client begin; returns itself."""
+        self._client = self._namespace.popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
+        return self
 
     def finish(self) -> TcpRun:
         """Wait for the end. Raises MeasurementError with what iperf3 says."""
@@ -91,10 +98,18 @@ def read_iperf(output: bytes) -> TcpRun:
     return TcpRun(received["bits_per_second"] / 1e9, int(received["bytes"]))
 
 
-def _wait_for_listener(pid: int, ipv6: bool, timeout_s: float = 5.0) -> None:
-    """Wait until a process's namespace has a socket in state LISTEN (0A) on iperf3's port."""
+def iperf_together(runs: Sequence[IperfRun]) -> TcpRun:
+    """Start all, and add up what they come to: rates of the same time, but for the start."""
+    for run in runs:
+        run.start()
+    ends = [run.finish() for run in runs]
+    return TcpRun(sum(end.gbps for end in ends), sum(end.bytes for end in ends))
+
+
+def _wait_for_listener(pid: int, port: int, ipv6: bool, timeout_s: float = 5.0) -> None:
+    """Wait until a process's namespace has a socket in state LISTEN (0A) on the port."""
     table = Path(f"/proc/{pid}/net/tcp{'6' if ipv6 else ''}")
-    pattern = re.compile(rf":{_PORT:04X} [0-9A-F]+:0000 0A ")
+    pattern = re.compile(rf":{port:04X} [0-9A-F]+:0000 0A ")
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if pattern.search(table.read_text()):

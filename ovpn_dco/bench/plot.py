@@ -27,7 +27,9 @@ def write_plot(report: Report, path: Path) -> None:
 
     outline = report.samples.outline()
     panels = [(course, metric) for course, metrics in outline.items() for metric in metrics]
-    count = len(panels) + bool(report.crypto)
+    drawings = [d for d, figures in ((_draw_crypto, report.crypto), (_draw_memory, report.memory))
+                if figures]  # fmt: skip
+    count = len(panels) + len(drawings)
     columns = min(4, max(count, 1))
     rows = -(-max(count, 1) // columns)
     figure = Figure(figsize=(4.5 * columns, 3.2 * rows), layout="constrained")
@@ -35,9 +37,9 @@ def write_plot(report: Report, path: Path) -> None:
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in grid[count:]:
         axes.set_visible(False)
-    if report.crypto:
-        _draw_crypto(grid[0], report)
-    for axes, (course, metric) in zip(grid[bool(report.crypto) :], panels, strict=False):
+    for axes, draw in zip(grid, drawings, strict=False):
+        draw(axes, report)
+    for axes, (course, metric) in zip(grid[len(drawings) :], panels, strict=False):
         _draw_metric(axes, report, course, metric, outline[course][metric])
     figure.suptitle(f"{report.machine['processor']}, Linux {report.machine['kernel']}")
     figure.savefig(path, dpi=110)
@@ -52,7 +54,7 @@ def _draw_metric(axes: Any, report: Report, course: str, metric: str, subjects: 
         [spread.high - spread.median for _, spread in spreads],
     ]
     names = [subject for subject, _ in spreads]
-    colors = ["tab:blue" if subject == "ours" else "tab:gray" for subject in names]
+    colors = ["tab:blue" if subject == report.samples.ours() else "tab:gray" for subject in names]
     several = any(spread.count > 1 for _, spread in spreads)
     axes.bar(names, heights, yerr=whiskers if several else None, color=colors, capsize=4)
     axes.margins(x=0.6 / len(names))
@@ -72,4 +74,18 @@ def _draw_crypto(axes: Any, report: Report) -> None:
     axes.set_title(f"{costs[0].cipher} ({costs[0].code}): time per packet", fontsize=9)
     axes.set_ylabel("ns")
     axes.tick_params(axis="x", labelsize=7)
+    axes.legend(fontsize=7)
+
+
+def _draw_memory(axes: Any, report: Report) -> None:
+    names = [cost.case.title.replace(", ", "\n", 1) for cost in report.memory]
+    left = [0.0] * len(names)
+    for part in ("connection", "peer", "key"):
+        widths = [getattr(cost, part) for cost in report.memory]
+        axes.barh(names, widths, left=left, label=part)  # lying: the names are long
+        left = [before + width for before, width in zip(left, widths, strict=True)]
+    axes.invert_yaxis()
+    axes.set_title("memory of each peer", fontsize=9)
+    axes.set_xlabel("bytes")
+    axes.tick_params(axis="y", labelsize=6)
     axes.legend(fontsize=7)

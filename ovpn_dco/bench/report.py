@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from ovpn_dco.bench.figures import METRICS, Samples
-from ovpn_dco.bench.subjects import COURSES
+from ovpn_dco.bench.subjects import ALL_COURSES
 from ovpn_dco.bench.targets import Verdict, judge
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from ovpn_dco.bench.memory import MemoryCost
     from ovpn_dco.bench.scenarios import CryptoCost
 
 INDENT = "  "
@@ -37,6 +38,7 @@ class Report:
     """Subjects whose figures do not count as beaten, and why."""
     settings: dict[str, Any] = field(default_factory=dict)
     crypto: list[CryptoCost] = field(default_factory=list)
+    memory: list[MemoryCost] = field(default_factory=list)
     samples: Samples = field(default_factory=Samples)
     endpoints: list[dict[str, Any]] = field(default_factory=list)
     """Statistics of our endpoints, where they were asked."""
@@ -72,6 +74,7 @@ def number(value: float) -> str:
 def grids(report: Report) -> list[Grid]:
     """All tables of a report."""
     tables = [_crypto_grid(report)] if report.crypto else []
+    tables += [_memory_grid(report)] if report.memory else []
     tables += [_course_grid(report, course) for course in report.samples.outline()]
     verdicts = report.verdicts()
     if verdicts:
@@ -97,9 +100,27 @@ def _crypto_grid(report: Report) -> Grid:
     return Grid("Seal and open, per packet", columns, rows)
 
 
+def _memory_grid(report: Report) -> Grid:
+    rows = tuple(
+        (
+            cost.case.title,
+            str(cost.case.peers),
+            *(f"{size:.0f}" for size in (cost.connection, cost.peer, cost.key, cost.whole_peer)),
+            f"{cost.device / 2**20:.1f}",
+            f"{cost.total / 2**20:.1f}",
+        )
+        for cost in report.memory
+    )
+    columns = (
+        "bytes", "peers", "connection", "peer", "key", "together", "device, MiB", "all, MiB"
+    )  # fmt: skip
+    return Grid("Memory of each peer", columns, rows)
+
+
 def _course_grid(report: Report, course: str) -> Grid:
     """One group of rows for each metric: its name, then who came to what."""
     samples, outline = report.samples, report.samples.outline()[course]
+    ours = samples.ours()
     rows: list[tuple[str, ...]] = []
     for name in sorted(outline, key=list(METRICS).index):
         metric = METRICS[name]
@@ -108,14 +129,14 @@ def _course_grid(report: Report, course: str) -> Grid:
             spread = samples.spread(course, subject, name)
             assert spread is not None
             cells = [number(value) for value in (spread.median, spread.low, spread.high)]
-            ratio = None if subject == "ours" else samples.ratio(course, name, "ours", subject)
+            ratio = None if subject == ours else samples.ratio(course, name, ours, subject)
             cells += ["", ""]
             if ratio is not None:
                 worst = ratio.worst(more_is_better=metric.more_is_better)
                 cells[3:] = [f"{number(ratio.of_medians)}x", f"{number(worst)}x"]
             rows.append((f"{INDENT}{subject}", *cells))
     columns = ("", "median", "min", "max", "ours to it", "worst pair")
-    return Grid(f"{course}: {COURSES[course].title}", columns, tuple(rows))
+    return Grid(f"{course}: {ALL_COURSES[course].title}", columns, tuple(rows))
 
 
 def show(report: Report, console: Console) -> None:
@@ -162,6 +183,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "caveats": report.caveats,
         "settings": report.settings,
         "crypto": [asdict(cost) for cost in report.crypto],
+        "memory": [asdict(cost) for cost in report.memory],
         "samples": [asdict(sample) for sample in report.samples.all],
         "verdicts": [asdict(verdict) for verdict in report.verdicts()],
         "endpoints": report.endpoints,

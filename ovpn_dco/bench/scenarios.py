@@ -15,6 +15,7 @@ from ovpn_dco.bench.figures import Sample, Samples
 from ovpn_dco.bench.measure import (
     IperfRun,
     cpu_seconds,
+    iperf_together,
     ping,
     ping_median,
     voluntary_switches,
@@ -30,6 +31,8 @@ CRYPTO_CIPHERS = (Cipher.AES_128_GCM, Cipher.AES_256_GCM, Cipher.CHACHA20_POLY13
 CRYPTO_SIZES = (64, 512, 1400, 8900)
 
 OPENSSL = "OpenSSL"
+
+_PEERS_PORT = 5210  # of the first peer's iperf3
 
 
 class Watch(Protocol):
@@ -129,11 +132,22 @@ class Recorder:
 
 def _tcp(tunnel: Tunnel, record: Recorder, round_number: int, *, seconds: float) -> None:
     before = cpu_seconds(tunnel.pids)
-    run = IperfRun(tunnel.client, tunnel.server, tunnel.server_ipv4, seconds=seconds).finish()
+    run = IperfRun(tunnel.client, tunnel.server, tunnel.server_ipv4, seconds=seconds)
+    end = run.start().finish()
     spent = cpu_seconds(tunnel.pids) - before
-    record("tcp", round_number, run.gbps)
-    if tunnel.pids and run.bytes:
-        record("cpu", round_number, spent / (run.bytes / 1e9))
+    record("tcp", round_number, end.gbps)
+    if tunnel.pids and end.bytes:
+        record("cpu", round_number, spent / (end.bytes / 1e9))
+
+
+def _loaded_round_trip(tunnel: Tunnel, record: Recorder, round_number: int) -> None:
+    """Pings beside a TCP stream that fills the tunnel, in the direction of the requests."""
+    load = IperfRun(tunnel.client, tunnel.server, tunnel.server_ipv4, seconds=2.5).start()
+    time.sleep(0.5)
+    times = sorted(ping(tunnel.client, tunnel.server_ipv4, count=100))
+    load.finish()
+    record("rtt-load", round_number, times[len(times) // 2])
+    record("rtt-load-p95", round_number, times[len(times) * 95 // 100])
 
 
 def _udp(tunnel: Tunnel, record: Recorder, round_number: int, *, size: int, effort: Effort) -> None:
@@ -155,8 +169,10 @@ def compare(
     """All subjects on all courses, interleaved; samples are added as they come."""
     for course in courses:
         runners = [s for s in subjects if _enters(s, course)]
-        with_udp = course.name != "jumbo"
-        watch.expect(len(runners) * (1 + effort.rounds + effort.udp_rounds * with_udp))
+        with_udp = not course.jumbo
+        each_round = 1 + (course.transport == "tcp")
+        steps = 1 + effort.rounds * each_round + effort.udp_rounds * with_udp
+        watch.expect(len(runners) * steps)
         with ExitStack() as stack:
             tunnels = []
             for subject in runners:
@@ -172,6 +188,9 @@ def compare(
                     _tcp(tunnel, record, number, seconds=effort.tcp_s)
                     rtt = ping_median(tunnel.client, tunnel.server_ipv4, count=effort.pings)
                     record("rtt", number, rtt)
+                    if course.transport == "tcp":
+                        watch.step(f"{what}, ping under load")
+                        _loaded_round_trip(tunnel, record, number)
                     if with_udp and number < effort.udp_rounds:
                         watch.step(f"{what}, UDP")
                         _udp(tunnel, record, number, size=64, effort=effort)
@@ -180,9 +199,9 @@ def compare(
 def _enters(subject: Subject, course: Course) -> bool:
     """Openvpn as tuned is for jumbo packets, and its defaults are not."""
     if subject.name == "openvpn":
-        return course.name != "jumbo"
+        return not course.jumbo
     if subject.name == "openvpn-tuned":
-        return course.name == "jumbo"
+        return course.jumbo
     return True
 
 
@@ -193,8 +212,9 @@ def idle(
     watch.expect(1)
     watch.step(f"idle for {effort.idle_s:g} s")
     entrants: list[tuple[Subject, str]] = [(s, "wakeups") for s in subjects if s.name != "raw"]
-    if any(subject.name == "ours" for subject in subjects):
-        entrants.append((Ours(keepalive_s=1), "wakeups-keepalive"))
+    for subject in subjects:
+        if isinstance(subject, Ours):
+            entrants.append((subject.with_keepalive(1), "wakeups-keepalive"))
     with ExitStack() as stack:
         tunnels = [(s, m, stack.enter_context(s.open(course))) for s, m in entrants]
         time.sleep(1.5)  # the last handshakes, neighbour discovery and multicast reports
@@ -207,13 +227,13 @@ def idle(
 
 
 def tunnel_matrix(
-    ours: Ours, course: Course, effort: Effort, samples: Samples, watch: Watch
+    ours: Ours, raw: RawLink, course: Course, effort: Effort, samples: Samples, watch: Watch
 ) -> list[dict[str, object]]:
     """Ours in every way beside the raw link; returns the statistics of our endpoints."""
     steps = 8 * effort.rounds + 2 * effort.udp_rounds + 2
     watch.expect(2 * steps)
     statistics: list[dict[str, object]] = []
-    subjects: tuple[Subject, ...] = (ours, RawLink())
+    subjects: tuple[Subject, ...] = (ours, raw)
     with ExitStack() as stack:
         tunnels = [(s, stack.enter_context(s.open(course))) for s in subjects]
         for number, family, streams, way, (subject, tunnel) in product(
@@ -227,9 +247,9 @@ def tunnel_matrix(
                 seconds=effort.tcp_s,
                 streams=streams,
                 reverse=way == "down",
-            ).finish()
+            )
             record = Recorder(samples, course.name, subject.name)
-            record(f"tcp{streams}-{way}-ipv{family}", number, run.gbps)
+            record(f"tcp{streams}-{way}-ipv{family}", number, run.start().finish().gbps)
         for subject, tunnel in tunnels:
             _datagrams_and_pings(subject, tunnel, course, effort, samples, watch)
         for _, tunnel in tunnels:
@@ -254,8 +274,49 @@ def _datagrams_and_pings(
     watch.step(f"{subject.title}: ping")
     record("rtt", 0, ping_median(tunnel.client, tunnel.server_ipv4, count=effort.pings))
     watch.step(f"{subject.title}: ping under load")
-    load = IperfRun(tunnel.client, tunnel.server, tunnel.server_ipv4, seconds=2.5)
-    time.sleep(0.5)
-    times = sorted(ping(tunnel.client, tunnel.server_ipv4, count=100))
-    load.finish()
-    record("rtt-load", 0, times[len(times) // 2])
+    _loaded_round_trip(tunnel, record, 0)
+
+
+def tunnel_peers(
+    ours: Ours, raw: RawLink, course: Course, effort: Effort, samples: Samples, watch: Watch
+) -> list[dict[str, object]]:
+    """A server with several clients beside as many raw links: a TCP stream for each of them at
+    one time. Returns the statistics of our endpoints, the server's first.
+    """
+    watch.expect(4 * effort.rounds)
+    with ExitStack() as stack:
+        tunnel = stack.enter_context(ours.open(course))
+        subjects: tuple[tuple[Subject, Tunnel], ...] = (
+            (ours, tunnel),
+            (raw, stack.enter_context(raw.open(course))),
+        )
+        for number, way, (subject, measured) in product(
+            range(effort.rounds), ("up", "down"), subjects
+        ):
+            watch.step(f"{subject.title}: {len(measured.clients)} peers, {way}load")
+            record = Recorder(samples, course.name, subject.name)
+            _peers(measured, record, number, way, seconds=effort.tcp_s)
+        return tunnel.statistics()
+
+
+def _peers(
+    tunnel: Tunnel, record: Recorder, round_number: int, way: str, *, seconds: float
+) -> None:
+    runs = [
+        IperfRun(
+            client,
+            tunnel.server,
+            tunnel.server_ipv4_for(number),
+            seconds=seconds,
+            reverse=way == "down",
+            port=_PEERS_PORT + number,
+        )
+        for number, client in enumerate(tunnel.clients)
+    ]
+    before = [cpu_seconds([pid]) for pid in tunnel.pids]
+    end = iperf_together(runs)
+    spent = [cpu_seconds([pid]) - b for pid, b in zip(tunnel.pids, before, strict=True)]
+    record(f"peers-{way}", round_number, end.gbps)
+    if spent and end.bytes:
+        record(f"peers-{way}-cpu", round_number, sum(spent) / (end.bytes / 1e9))
+        record(f"peers-{way}-server", round_number, spent[0] / (end.bytes / 1e9))

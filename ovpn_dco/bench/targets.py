@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from ovpn_dco.bench.figures import METRICS
@@ -39,10 +40,16 @@ TARGETS = (
     Target("veth", "udp64", "openvpn", 4.0),
     Target("bare", "udp64", "openvpn", 4.0),
     Target("veth", "rtt", "openvpn", 1.0),
+    Target("tcp veth", "tcp", "openvpn", 4.0),
+    Target("tcp veth", "cpu", "openvpn", 1 / 4),
+    Target("tcp veth", "rtt", "openvpn", 1.0),
+    Target("tcp veth", "rtt-load", "openvpn", 1.0),
+    Target("tcp bare", "tcp", "openvpn", 4.0),
 )
 
 #: Wake-ups a second of an idle endpoint of ours.
 IDLE_TARGETS = (("wakeups", 0.0), ("wakeups-keepalive", 1.0))
+IDLE_COURSES = ("veth", "tcp veth")
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,10 @@ def judge(
     `caveats` names the subjects whose figures do not count as beaten, and why.
     """
     verdicts = [v for target in TARGETS if (v := _judge_ratio(target, samples, caveats))]
-    for metric, bound in IDLE_TARGETS:
-        spread = samples.spread("veth", "ours", metric)
+    for course, (metric, bound) in product(IDLE_COURSES, IDLE_TARGETS):
+        spread = samples.spread(course, samples.ours(), metric)
         if spread:
-            title, measured = f"veth: {METRICS[metric].title}", f"{spread.median:.2f}"
+            title, measured = f"{course}: {METRICS[metric].title}", f"{spread.median:.2f}"
             reached = spread.median <= bound
             verdicts.append(Verdict(title, f"<= {bound:g} /s", measured, "", reached))
     extras = [cost.extra_ns for cost in costs if cost.same_code]
@@ -85,7 +92,7 @@ def judge(
 
 
 def _judge_ratio(target: Target, samples: Samples, caveats: Mapping[str, str]) -> Verdict | None:
-    ratio = samples.ratio(target.course, target.metric, "ours", target.rival)
+    ratio = samples.ratio(target.course, target.metric, samples.ours(), target.rival)
     if ratio is None:
         return None
     metric = METRICS[target.metric]

@@ -60,14 +60,72 @@ def test_tunnel(tmp_path: Path, course: str) -> None:
 
 
 @needs_root
+@needs_tool("iperf3", "ping")
+@pytest.mark.system
+@pytest.mark.slow
+def test_tunnel_over_tcp(tmp_path: Path) -> None:
+    report = report_of(tmp_path / "report.json", "tunnel", "--transport", "tcp", *QUICK)
+    figures = {(s["subject"], s["metric"]): s["value"] for s in report["samples"]}
+    assert {s["course"] for s in report["samples"]} == {"tcp veth"}
+    assert all(figures["ours", metric] > 0 for _, metric in figures)
+    assert {metric for _, metric in figures} >= {"tcp1-up-ipv4", "udp64", "rtt", "rtt-load-p95"}
+    for endpoint in report["endpoints"]:
+        assert endpoint["tcp_packets_per_send"] > 1
+        assert endpoint["tcp_packets_per_receive"] > 1
+        assert endpoint["packets_per_send"] == 0
+
+
+@needs_root
+@needs_tool("iperf3", "ping")
+@pytest.mark.system
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_tunnel_with_workers_and_peers(tmp_path: Path, transport: str) -> None:
+    variant = ["--workers", "2", "--peers", "3", "--transport", transport]
+    report = report_of(tmp_path / "report.json", "tunnel", *variant, *QUICK)
+    assert (report["settings"]["workers"], report["settings"]["peers"]) == (2, 3)
+    figures = {(s["subject"], s["metric"]): s["value"] for s in report["samples"]}
+    for way in ("up", "down"):
+        whole, server = (figures["ours, 2 workers", f"peers-{way}-{w}"] for w in ("cpu", "server"))
+        assert 0 < server < whole
+        assert figures["ours, 2 workers", f"peers-{way}"] > 0
+        assert figures["raw", f"peers-{way}"] > 0
+    server, *clients = report["endpoints"]
+    assert len(clients) == 3
+    assert all(client["vpn_rx_packets"] > 0 for client in clients)
+    assert server["vpn_rx_packets"] > max(client["vpn_tx_packets"] for client in clients) / 2
+
+
+@needs_root
+@needs_tool("iperf3", "ping")
+@pytest.mark.system
+def test_a_single_thread_says_so(tmp_path: Path) -> None:
+    arguments = ["compare", "--single-thread", "--course", "jumbo", "--subject", "ours", *QUICK]
+    report = report_of(tmp_path / "report.json", *arguments)
+    assert {s["subject"] for s in report["samples"]} == {"ours, single thread"}
+
+
+def test_memory(tmp_path: Path) -> None:
+    tables = tmp_path / "tables.md"
+    few = ["--peers", "200", "--tcp-peers", "50", "--markdown", str(tables)]
+    report = report_of(tmp_path / "report.json", "memory", *few)
+    cases = [(cost["case"]["transport"], cost["case"]["peers"]) for cost in report["memory"]]
+    assert cases == [("udp", 200)] * (4 + processor_has_vaes()) + [("tcp", 50)]
+    assert all(cost["peer"] > 0 and cost["key"] > 0 for cost in report["memory"])
+    assert "| UDP, AES-256-GCM | 200 | 0 |" in tables.read_text()
+
+
+@needs_root
 @needs_tool("iperf3", "ping", "openvpn", "openssl")
 @pytest.mark.system
 @pytest.mark.slow
-def test_compare(tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_compare(tmp_path: Path, transport: str) -> None:
     subjects = ["--subject", "ours", "--subject", "openvpn", "--subject", "raw"]
-    report = report_of(tmp_path / "report.json", "compare", "--course", "veth", *subjects, *QUICK)
+    arguments = ["compare", "--transport", transport, "--course", "veth", *subjects, *QUICK]
+    report = report_of(tmp_path / "report.json", *arguments)
     figures = {(s["subject"], s["metric"]): s["value"] for s in report["samples"]}
-    for metric in ("tcp", "cpu", "udp64", "udp64-overload", "rtt"):
+    loaded = ("rtt-load", "rtt-load-p95") if transport == "tcp" else ()
+    for metric in ("tcp", "cpu", "udp64", "udp64-overload", "rtt", *loaded):
         assert figures["ours", metric] > 0
         assert figures["openvpn", metric] > 0
     assert figures["raw", "tcp"] > figures["ours", "tcp"]
@@ -114,6 +172,11 @@ def test_where_it_cannot_run_it_says_why() -> None:
         (["tunnel", "--offloads", "udp_gso,warp"], "warp: not one of"),
         (["tunnel", "--cipher", "ROT13"], "ROT13: not one of"),
         (["compare", "--course", "moon"], "moon"),
+        (["compare", "--transport", "sctp"], "sctp"),
+        (["tunnel", "--workers", "2", "--single-thread"], "give no --workers"),
+        (["compare", "--workers", "17"], "17"),
+        (["tunnel", "--peers", "0"], "0"),
+        (["memory", "--peers", "0"], "0"),
     ],
 )
 def test_wrong_options_are_named(arguments: list[str], message: str) -> None:

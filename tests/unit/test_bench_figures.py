@@ -6,7 +6,8 @@ import pytest
 
 from ovpn_dco.bench.figures import METRICS, Sample, Samples
 from ovpn_dco.bench.scenarios import CryptoCost
-from ovpn_dco.bench.targets import TARGETS, judge
+from ovpn_dco.bench.subjects import ALL_COURSES
+from ovpn_dco.bench.targets import IDLE_COURSES, TARGETS, judge
 
 
 def samples_of(course: str, metric: str, **values: list[float]) -> Samples:
@@ -48,8 +49,29 @@ def test_no_ratio_without_figures_or_against_zero(theirs: list[float]) -> None:
     assert samples.ratio("veth", "tcp", "ours", "openvpn") is None
 
 
-def test_every_target_names_a_known_metric() -> None:
+def test_every_target_names_a_known_metric_and_course() -> None:
     assert {target.metric for target in TARGETS} <= METRICS.keys()
+    assert {target.course for target in TARGETS} <= ALL_COURSES.keys()
+    assert set(IDLE_COURSES) <= ALL_COURSES.keys()
+
+
+@pytest.mark.parametrize("course", ["tcp veth", "tcp bare"])
+@pytest.mark.parametrize(("ours", "reached"), [(4.0, True), (3.9, False)])
+def test_over_tcp_it_must_be_four_times_as_fast(course: str, ours: float, reached: bool) -> None:
+    (verdict,) = judge(samples_of(course, "tcp", ours=[ours], openvpn=[1.0]), [], {})
+    assert verdict.reached is reached
+    assert verdict.what == f"{course}: one TCP stream, openvpn"
+    assert verdict.wanted == ">= 4x"
+
+
+@pytest.mark.parametrize("name", ["ours", "ours, 2 workers", "ours, single thread"])
+def test_a_variant_of_ours_is_judged_as_ours(name: str) -> None:
+    samples = samples_of("veth", "tcp", openvpn=[1.0])
+    samples.add(Sample("veth", name, "tcp", 0, 8.0))
+    assert samples.ours() == name
+    (verdict,) = judge(samples, [], {})
+    assert verdict.reached is False
+    assert samples_of("veth", "tcp", openvpn=[1.0]).ours() == "ours"
 
 
 @pytest.mark.parametrize(("ours", "reached"), [(9.0, True), (8.9, False)])
@@ -71,9 +93,12 @@ def test_a_rival_with_a_caveat_is_never_beaten() -> None:
     assert "too old" in verdict.what
 
 
+@pytest.mark.parametrize("course", IDLE_COURSES)
 @pytest.mark.parametrize(("per_second", "reached"), [(0.0, True), (0.1, False)])
-def test_idle_without_keepalive_means_no_wake_up_at_all(per_second: float, reached: bool) -> None:
-    (verdict,) = judge(samples_of("veth", "wakeups", ours=[per_second]), [], {})
+def test_idle_without_keepalive_means_no_wake_up_at_all(
+    course: str, per_second: float, reached: bool
+) -> None:
+    (verdict,) = judge(samples_of(course, "wakeups", ours=[per_second]), [], {})
     assert verdict.reached is reached
 
 

@@ -12,6 +12,7 @@ from ovpn_dco.bench import plot
 from ovpn_dco.bench.errors import MeasurementError, UnavailableError
 from ovpn_dco.bench.figures import Sample, Samples
 from ovpn_dco.bench.measure import cpu_seconds, read_iperf, read_ping, voluntary_switches
+from ovpn_dco.bench.memory import MemoryCase, MemoryCost
 from ovpn_dco.bench.report import Report, as_dict, markdown, number, show, write_json
 from ovpn_dco.bench.scenarios import CryptoCost
 from ovpn_dco.bench.subjects.wireguard import release_date
@@ -65,12 +66,42 @@ def test_markdown_has_whole_rows(report: Report) -> None:
         assert len(widths) <= 1
 
 
+def test_a_course_over_tcp_and_a_variant_of_ours_are_named(report: Report) -> None:
+    report.samples = Samples(
+        Sample("tcp veth", subject, "peers-up", 0, value)
+        for subject, value in (("ours, 2 workers", 3.0), ("raw", 6.0))
+    )
+    text = markdown(report)
+    assert "### tcp veth: tunnel over TCP, veth as it is" in text
+    assert "**TCP, a stream for each peer, upload, Gb/s**" in text
+    assert "| ours, 2 workers | 3.00 | 3.00 | 3.00 |  |  |" in text
+    assert "| raw | 6.00 | 6.00 | 6.00 | 0.50x | 0.50x |" in text
+
+
+def test_memory_is_a_table_and_part_of_the_json(report: Report) -> None:
+    case = MemoryCase("udp", "AES-256-GCM", epoch=True, peers=1024)
+    report.memory = [MemoryCost(case, device=2**20, peer=1000.4, key=2000.0, connection=0.0)]
+    row = "| UDP, AES-256-GCM, epochs | 1024 | 0 | 1000 | 2000 | 3000 | 1.0 | 3.9 |"
+    assert row in markdown(report)
+    (cost,) = as_dict(report)["memory"]
+    assert cost["case"]["peers"] == 1024
+    assert cost["peer"] == 1000.4
+
+
 def test_json_holds_every_sample(report: Report, tmp_path: Path) -> None:
     write_json(report, tmp_path / "report.json")
     loaded = json.loads((tmp_path / "report.json").read_text())
     assert loaded == json.loads(json.dumps(as_dict(report)))
     assert len(loaded["samples"]) == 4
     assert [verdict["reached"] for verdict in loaded["verdicts"]] == [True, True]
+
+
+def test_the_picture_shows_all_there_is(report: Report, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    case = MemoryCase("udp", "AES-256-GCM", epoch=False, peers=10)
+    report.memory = [MemoryCost(case, device=1, peer=1.0, key=1.0, connection=0.0)]
+    plot.write_plot(report, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_missed_target_is_noticed(report: Report) -> None:

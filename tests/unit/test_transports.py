@@ -114,7 +114,13 @@ def test_one_socket_is_one_transport(server: Host) -> None:
         with sock.dup() as same:
             refused(dco.Busy, "sock", lambda: other.device.attach_udp(same))
         transport.close()
-        other.device.attach_udp(sock)
+        again = other.device.attach_udp(sock)
+        transport.close()
+        refused(dco.Busy, "sock", lambda: server.device.attach_udp(sock))
+        again.close()
+        last = server.device.attach_udp(sock)
+        refused(dco.Busy, "sock", lambda: server.device.attach_udp(sock))
+        assert last.info().kind is dco.TransportKind.UDP
 
 
 def test_many_transports(server: Host) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -23,13 +23,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Course:
-    """The conditions of a comparison: the wire, and the MTU inside the tunnel, bytes."""
+    """The conditions of a comparison: the wire, the MTU inside the tunnel, bytes, and what carries
+    the tunnel: "udp" or "tcp".
+    """
 
     name: str
     title: str
     bare: bool
     wire_mtu: int
     inner_mtu: int
+    transport: str = "udp"
+
+    @property
+    def jumbo(self) -> bool:
+        """Whether its packets are larger than Ethernet's."""
+        return self.wire_mtu > 1500
+
+    def over_tcp(self) -> Course:
+        """The same wire, with tunnels that are TCP connections."""
+        name, title = f"tcp {self.name}", f"tunnel over TCP, {self.title}"
+        return replace(self, name=name, title=title, transport="tcp")
 
 
 COURSES = {
@@ -41,10 +54,14 @@ COURSES = {
         Course("jumbo", "jumbo veth, inner MTU 8900", False, 9216, 8900),
     )
 }
+TCP_COURSES = {name: course.over_tcp() for name, course in COURSES.items()}
+#: By the names that samples have.
+ALL_COURSES = {c.name: c for c in (*COURSES.values(), *TCP_COURSES.values())}
 
 
 class Tunnel:
-    """A subject at work: `server` (left) and `client` (right) reach each other through it.
+    """A subject at work: `server` (left) and `client` (right) reach each other through it; with
+    several peers the others of `clients` reach the server too.
 
     Processes started by :meth:`spawn` are its endpoints: their CPU time is charged to it.
     """
@@ -52,13 +69,20 @@ class Tunnel:
     server_ipv4, client_ipv4 = "10.97.0.1", "10.97.0.2"
     server_ipv6, client_ipv6 = "fd97::1", "fd97::2"
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, course: Course, *, peers: int = 1) -> None:
         self.course = course
         self._stack = ExitStack()
-        self.topology = self._stack.enter_context(Topology(bare=course.bare, mtu=course.wire_mtu))
+        self.topology = self._stack.enter_context(
+            Topology(spokes=peers, bare=course.bare, mtu=course.wire_mtu)
+        )
         self.server, self.client = self.topology.left, self.topology.right
+        self.clients = self.topology.spokes
         self.processes: list[subprocess.Popen[Any]] = []
         self._logs: list[IO[bytes]] = []
+
+    def server_ipv4_for(self, number: int) -> str:
+        """The server as one of the clients calls it."""
+        return self.server_ipv4
 
     @property
     def pids(self) -> list[int]:
@@ -94,7 +118,8 @@ class Tunnel:
     def wait_connected(self, *, timeout_s: float = 20) -> None:
         """Wait until pings pass, both ways and in both address families."""
         try:
-            wait_for_answer(self.client, self.server_ipv4, timeout_s=timeout_s)
+            for number, client in enumerate(self.clients):
+                wait_for_answer(client, self.server_ipv4_for(number), timeout_s=timeout_s)
             wait_for_answer(self.server, self.client_ipv6, timeout_s=timeout_s)
         except MeasurementError as error:
             self.check_alive()
@@ -137,8 +162,8 @@ class Subject(Protocol):
     name: str
     title: str
 
-    def obstacle(self) -> str | None:
-        """Why it cannot take part here, or None."""
+    def obstacle(self, transport: str) -> str | None:
+        """Why it cannot take part here with such a transport, or None."""
 
     def caveat(self) -> str | None:
         """Why its figures do not count as beaten, or None."""

@@ -15,22 +15,30 @@ from typing import TYPE_CHECKING
 from ovpn_dco.bench.subjects.base import Course, Tunnel
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ovpn_dco.testing import Namespace
 
-#: What its own guides say about throughput, and nothing that costs safety.
-TUNED = (
-    *("--sndbuf", "4194304", "--rcvbuf", "4194304", "--txqueuelen", "10000", "--fast-io"),
+_COMMON = (
+    *("--sndbuf", "4194304", "--rcvbuf", "4194304", "--txqueuelen", "10000"),
     *("--tun-mtu", "9000", "--mssfix", "0"),
 )
+#: What its own guides say about throughput, and nothing that costs safety, by transport.
+#: --fast-io is of UDP only. --tcp-queue-limit is of the queues of a multi-client server, which
+#: neither end has here: a full socket stops the reading of the TUN, whose queue is --txqueuelen.
+TUNED = {"udp": (*_COMMON, "--fast-io"), "tcp": (*_COMMON, "--tcp-nodelay")}
 
 
 class OpenVpn:
     """One way of running openvpn."""
 
-    def __init__(self, name: str, title: str, *, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, name: str, title: str, *, options: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
+        """`options` are further ones, by transport."""
         self.name = name
         self.title = title
-        self._options = options
+        self._options = options or {}
 
     @classmethod
     def plain(cls) -> OpenVpn:
@@ -42,7 +50,7 @@ class OpenVpn:
         """As its guides tune it."""
         return cls("openvpn-tuned", "openvpn tuned", options=TUNED)
 
-    def obstacle(self) -> str | None:
+    def obstacle(self, transport: str) -> str | None:
         """It needs two programs."""
         for program in ("openvpn", "openssl"):
             if not shutil.which(program):
@@ -97,13 +105,22 @@ class OpenVpn:
         role: tuple[str, ...],
         ends: tuple[str, str],
     ) -> None:
-        command = ["openvpn", "--dev", "tun", "--proto", "udp", "--disable-dco", *role]
+        command = ["openvpn", *self.arguments(tunnel.course.transport, role), *role]
         command += ["--local", ends[0], "--remote", ends[1], "--port", "1194"]
         command += ["--cert", f"{files}.crt", "--key", f"{files}.key"]
         command += ["--peer-fingerprint", peer_fingerprint]
         command += ["--ifconfig", *ipv4, "--ifconfig-ipv6", f"{ipv6[0]}/64", ipv6[1]]
-        command += ["--data-ciphers", "AES-256-GCM", "--verb", "1"]
-        tunnel.spawn(namespace, [*command, *self._options])
+        tunnel.spawn(namespace, command)
+
+    def arguments(self, transport: str, role: Sequence[str]) -> list[str]:
+        """What decides about speed: how packets are carried, sealed and buffered."""
+        protocol = transport
+        if transport == "tcp":
+            # The client tries once a second until the server listens.
+            protocol = "tcp-server" if "--tls-server" in role else "tcp-client"
+        common = ["--dev", "tun", "--proto", protocol, "--disable-dco"]
+        common += ["--data-ciphers", "AES-256-GCM", "--verb", "1"]
+        return [*common, *self._options.get(transport, ())]
 
 
 def _certificate(folder: Path, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Two devices of ours, each in a process of its own: a MULTIPEER server and a P2P client."""
+"""Devices of ours, each in a process of its own: a MULTIPEER server and its P2P clients."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import json
 import secrets
 import subprocess
 import sys
+from copy import copy
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from ovpn_dco.bench.errors import MeasurementError
+from ovpn_dco.bench.figures import OURS
 from ovpn_dco.bench.subjects.base import Course, Tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ovpn_dco.testing import Namespace
+    from ovpn_dco.testing import Link, Namespace
 
 _PORT = 1194
-_PEER_ID = 7
+_FIRST_PEER_ID = 7
 
 
 class OurTunnel(Tunnel):
     """A tunnel whose endpoints can be asked for their statistics."""
 
     def statistics(self) -> list[dict[str, Any]]:
-        """What both endpoints count: batches, packets per call, offloads in effect, drops."""
+        """What the endpoints count: batches, packets per call, offloads in effect, drops."""
         answers = []
         for process in self.processes:
             assert process.stdin
@@ -37,26 +40,43 @@ class OurTunnel(Tunnel):
 class Ours:
     """The userspace engine of this package."""
 
-    name = "ours"
-
     def __init__(
         self,
         *,
         cipher: str = "AES_256_GCM",
         offloads: Sequence[str] | None = None,
         keepalive_s: int = 0,
+        workers: int = 1,
+        single_thread: bool = False,
+        peers: int = 1,
     ) -> None:
         """`offloads` limits what may be used, by the names of the API; None: whatever works.
 
         `keepalive_s`: the client sends keepalives that often and the server receives them, so that
         each end has one cause to wake up; 0: none.
+
+        `workers` are those of the server, whose `peers` are devices of one worker each; where there
+        is one peer it has as many as the server. `single_thread` is of all endpoints. Other values
+        than the defaults are part of the name.
         """
-        self.title = "ovpn_dco"
+        variant = f", {workers} workers" if workers > 1 else ""
+        variant += ", single thread" if single_thread else ""
+        self.name = OURS + variant
+        self.title = f"ovpn_dco{variant}"
         self._cipher = cipher
         self._offloads = None if offloads is None else list(offloads)
         self._keepalive_s = keepalive_s
+        self._workers = workers
+        self._single_thread = single_thread
+        self._peers = peers
 
-    def obstacle(self) -> str | None:
+    def with_keepalive(self, interval_s: int) -> Ours:
+        """The same with keepalives."""
+        other = copy(self)
+        other._keepalive_s = interval_s
+        return other
+
+    def obstacle(self, transport: str) -> str | None:
         """None: the package has been imported."""
         return None
 
@@ -74,46 +94,77 @@ class Ours:
             return "ovpn_dco (not installed)"
 
     def open(self, course: Course) -> OurTunnel:
-        """Two endpoint processes with one key in common."""
-        tunnel = OurTunnel(course)
-        link = tunnel.topology.link
-        material = [(secrets.token_hex(32), secrets.token_hex(8)) for _ in range(2)]
-        common = {
-            "cipher": self._cipher,
-            "offloads": self._offloads,
-            "keepalive_s": self._keepalive_s,
-            "mtu": course.inner_mtu,
-            "peer_id": _PEER_ID,
-        }
-        server = {
-            **common,
-            "keepalive_s": 0,
-            "mode": "MULTIPEER",
-            "local": [link.left_ipv4, _PORT],
-            "remote": [link.right_ipv4, _PORT],
-            "addresses": [f"{tunnel.server_ipv4}/24", f"{tunnel.server_ipv6}/64"],
-            "vpn": [tunnel.client_ipv4, tunnel.client_ipv6],
-            "encrypt": material[0],
-            "decrypt": material[1],
-        }
-        client = {
-            **common,
-            "mode": "P2P",
-            "local": [link.right_ipv4, _PORT],
-            "remote": [link.left_ipv4, _PORT],
-            "addresses": [f"{tunnel.client_ipv4}/24", f"{tunnel.client_ipv6}/64"],
-            "vpn": [None, None],
-            "encrypt": material[1],
-            "decrypt": material[0],
-        }
+        """A process for each end; each client has a key in common with the server."""
+        tunnel = OurTunnel(course, peers=self._peers)
+        server, clients = self.settings(course, tunnel.topology.links)
         try:
             _start(tunnel, tunnel.server, server)
-            _start(tunnel, tunnel.client, client)
+            for namespace, client in zip(tunnel.clients, clients, strict=True):
+                _start(tunnel, namespace, client)
             tunnel.wait_connected()
         except BaseException:
             tunnel.close()
             raise
         return tunnel
+
+    def settings(
+        self, course: Course, links: Sequence[Link]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """What the server's process and those of the clients are told, a client for each link."""
+        common = {
+            "cipher": self._cipher,
+            "offloads": self._offloads,
+            "mtu": course.inner_mtu,
+            "transport": course.transport,
+            # None: as the device has it of its own accord.
+            "single_thread": self._single_thread or None,
+        }
+        workers = self._workers if self._workers > 1 else None
+        ends = [_peer(number, link) for number, link in enumerate(links)]
+        clients = [
+            {
+                **common,
+                "mode": "P2P",
+                "workers": workers if len(links) == 1 else None,
+                "keepalive_s": self._keepalive_s,
+                "local": near["remote"],
+                "addresses": [f"{near['vpn'][0]}/24", f"{near['vpn'][1]}/64"],
+                "peers": [far],
+            }
+            for near, far in ends
+        ]
+        server = {
+            **common,
+            "mode": "MULTIPEER",
+            "workers": workers,
+            "keepalive_s": 0,
+            # Of one network, or of all.
+            "local": [links[0].left_ipv4 if len(links) == 1 else "0.0.0.0", _PORT],
+            "addresses": [f"{Tunnel.server_ipv4}/24", f"{Tunnel.server_ipv6}/64"],
+            "peers": [near for near, _ in ends],
+        }
+        return server, clients
+
+
+def _peer(number: int, link: Link) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One peer as the server has it, and as it has the server."""
+    material = [(secrets.token_hex(32), secrets.token_hex(8)) for _ in range(2)]
+    vpn = [str(ip_address(first) + number) for first in (Tunnel.client_ipv4, Tunnel.client_ipv6)]
+    near = {
+        "peer_id": _FIRST_PEER_ID + number,
+        "remote": [link.right_ipv4, _PORT],
+        "vpn": vpn,
+        "encrypt": material[0],
+        "decrypt": material[1],
+    }
+    far = {
+        "peer_id": _FIRST_PEER_ID + number,
+        "remote": [link.left_ipv4, _PORT],
+        "vpn": [None, None],
+        "encrypt": material[1],
+        "decrypt": material[0],
+    }
+    return near, far
 
 
 def _start(tunnel: Tunnel, namespace: Namespace, settings: dict[str, Any]) -> None:

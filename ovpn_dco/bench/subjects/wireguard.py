@@ -28,8 +28,10 @@ class WireGuardGo:
     name = "wireguard-go"
     title = "wireguard-go"
 
-    def obstacle(self) -> str | None:
+    def obstacle(self, transport: str) -> str | None:
         """It needs programs: itself, openssl for keys, unshare for a /run of its own."""
+        if transport == "tcp":
+            return "WireGuard has no TCP transport"
         for program in ("wireguard-go", "openssl", "unshare"):
             if not shutil.which(program):
                 return f"{program} is not installed"
