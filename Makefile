@@ -117,15 +117,16 @@ $(foreach name,asan tsan gcc clang,$(eval $(call variant,$(name))))
 -include $(shell find build/c -name '*.d' 2>/dev/null)
 
 TESTS_TSAN := $(patsubst ext/tests/%.c,build/c/tsan/%,$(filter ext/tests/tsan_%,$(C_TESTS)))
-TESTS_ASAN := $(patsubst ext/tests/%.c,build/c/asan/%,$(filter-out ext/tests/tsan_%,$(C_TESTS)))
+TESTS_ASAN := $(patsubst ext/tests/%.c,build/c/asan/%,$(filter-out ext/tests/tsan_%,$(C_TESTS))) \
+              build/c/asan/tsan_engine build/c/asan/tsan_streams
 
-c-test: ## C tests under ASan and UBSan, and tsan_*.c under ThreadSanitizer
+c-test: ## C tests under ASan and UBSan, tsan_*.c under ThreadSanitizer, whole engines under both
 	@tools/system-packages build
 	@$(MAKE) --no-print-directory $(TESTS_ASAN) $(TESTS_TSAN)
 	@for test in $(TESTS_ASAN) $(TESTS_TSAN); do \
 	    echo "run $$test"; $(NO_ASLR) $$test || exit 1; \
 	done
-	@echo "c-test: $(words $(C_TESTS)) programs passed"
+	@echo "c-test: $(words $(TESTS_ASAN) $(TESTS_TSAN)) programs passed"
 
 # ThreadSanitizer of older compilers cannot live with the address randomisation of newer kernels.
 NO_ASLR = $(shell setarch -R true 2>/dev/null && echo setarch -R)

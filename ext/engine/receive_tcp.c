@@ -1,6 +1,7 @@
 /* Streams: frames, and the peer that the connection has. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <sys/socket.h>
 
 #include "codec/tcpframe.h"
 #include "engine/receive.h"
@@ -83,23 +84,39 @@ static int receive_frames(struct dco_receive *receive, struct dco_transport *tra
     return error ? error : dco_tcp_keep(&stream->tcp, bytes + begin, size - begin);
 }
 
+/* Where frames begin is known no more, so nothing is read any more. While the lock cannot be had the
+ * closed read half keeps the socket readable, and this is tried again. */
+static bool end_broken(struct dco_receive *receive, struct dco_transport *transport)
+{
+    struct dco_stream *stream = transport->stream;
+
+    if (!dco_stream_ended(receive->worker, transport, stream->broken, DCO_DELETED_TRANSPORT_ERROR))
+        shutdown(stream->tcp.fd, SHUT_RD);
+    return false;
+}
+
 static bool receive_bytes(struct dco_receive *receive, struct dco_transport *transport, size_t size)
 {
-    int error = receive_frames(receive, transport, size);
+    struct dco_stream *stream = transport->stream;
 
-    if (error)
-        dco_stream_ended(receive->worker, transport, -error, DCO_DELETED_TRANSPORT_ERROR);
-    return !error && !atomic_load(&transport->stream->held);
+    stream->broken = -receive_frames(receive, transport, size);
+    if (stream->broken)
+        return end_broken(receive, transport);
+    return !atomic_load(&stream->held);
 }
 
 bool dco_receive_stream(struct dco_receive *receive, struct dco_transport *transport)
 {
     struct dco_stream *stream = transport->stream;
-    /* Before there is a peer: no more than can be kept when a data packet comes. */
-    size_t room =
-        atomic_load(&stream->ready) ? STREAM_BATCH : DCO_TCP_PENDING_FRAME + DCO_TCPFRAME_PREFIX;
-    ssize_t size = dco_tcp_receive(&stream->tcp, receive->inbox.buffer, room);
+    /* Before there is a key: no more than can be kept when a data packet comes. */
+    size_t room = atomic_load(&stream->ready)
+                      ? STREAM_BATCH
+                      : DCO_TCPFRAME_PREFIX + dco_tcp_frame_max(&stream->tcp);
+    ssize_t size;
 
+    if (stream->broken)
+        return end_broken(receive, transport);
+    size = dco_tcp_receive(&stream->tcp, receive->inbox.buffer, room);
     if (size > 0) {
         dco_counter_add(&receive->stats.tcp_receives, 1);
         return receive_bytes(receive, transport, (size_t)size) && (size_t)size == room;

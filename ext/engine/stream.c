@@ -97,7 +97,8 @@ bool dco_stream_ended(struct dco_worker *worker, struct dco_transport *transport
         return dco_transport_fail(worker->engine, transport, error, reason);
     if (pthread_mutex_trylock(&worker->engine->lock))
         return false;
-    dco_stream_drop(worker, transport);
+    if (!atomic_load(&transport->failed)) /* its deadline, or its listener, was not faster */
+        dco_stream_drop(worker, transport);
     pthread_mutex_unlock(&worker->engine->lock);
     return true;
 }
@@ -131,7 +132,7 @@ static uint64_t resume_listeners(struct dco_engine *engine, uint64_t now_ns)
     for (uint32_t slot = 0; slot < DCO_SOCKETS_MAX && slot < engine->transports.high; slot++) {
         struct dco_transport *transport = atomic_load(&engine->transports.slot[slot]);
         struct dco_listener *listener = transport ? transport->listener : NULL;
-        if (!listener || !listener->paused_until)
+        if (!listener || !listener->paused_until || !transport->watched)
             continue;
         if (listener->paused_until > now_ns) {
             next = listener->paused_until < next ? listener->paused_until : next;

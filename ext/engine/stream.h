@@ -30,6 +30,7 @@ struct dco_stream {
     struct dco_tcp_queue queue;      /* sealing */
     bool writing;                    /* sealing: the transmit epoll set waits for room */
     atomic_bool held;                /* a data packet waits for the peer; receive thread's, lock */
+    int broken;                      /* receive thread's: errno of a stream that makes no sense */
     bool accepted;                   /* by a listener; fixed */
     atomic_bool heard;               /* a whole frame has come */
     _Atomic uint32_t control_due;    /* bytes of control packets on their way to the queue */

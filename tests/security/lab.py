@@ -99,6 +99,7 @@ class Lab:
         offloads: Iterable[str] | None = None,
         source_check: str | None = None,
         max_peers: int = 64,
+        workers: int | None = None,
     ) -> None:
         self._cleanup = contextlib.ExitStack()
         # Without the privilege to make one, loopback of this machine has to do.
@@ -106,7 +107,11 @@ class Lab:
         if not missing_privilege():
             self.namespace = self._cleanup.enter_context(Namespace("lab"))
         self.device = self._open(
-            mode=mode, offloads=offloads, source_check=source_check, max_peers=max_peers
+            mode=mode,
+            offloads=offloads,
+            source_check=source_check,
+            max_peers=max_peers,
+            workers=workers,
         )
         self._cleanup.enter_context(self.device)
         self.socket = self.udp(host)
@@ -160,6 +165,7 @@ class Lab:
         key_id: int = 0,
         first_packet_id: int = 1,
         install: bool = True,
+        transport: dco.Transport | None = None,
         **settings: object,
     ) -> LabPeer:
         """A peer that owns 10.9.0.N and fd09::N, with a key unless `install` is off."""
@@ -169,7 +175,7 @@ class Lab:
             vpn = {"vpn_ipv4": f"10.9.0.{peer_id}", "vpn_ipv6": f"fd09::{peer_id:x}"}
         peer = self.device.add_peer(
             peer_id,
-            self.transport,
+            transport or self.transport,
             remote=sock.getsockname(),
             **{**vpn, **settings},  # type: ignore[arg-type]
         )
@@ -183,10 +189,11 @@ class Lab:
 
     # Towards the engine
 
-    def deliver(self, *datagrams: bytes, sock: socket.socket) -> Outcome:
-        """Sends each, from one socket."""
+    def deliver(self, *datagrams: bytes, sock: socket.socket, to: Any = None) -> Outcome:
+        """Sends each, from one socket, to the lab's own or to another attached one."""
+        target = to or self.address
         return self._observe(
-            lambda: [sock.sendto(data, self.address) for data in datagrams], len(datagrams)
+            lambda: [sock.sendto(data, target) for data in datagrams], len(datagrams)
         )
 
     def deliver_train(self, datagrams: list[bytes], *, sock: socket.socket) -> Outcome:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RECEIVE, RECEIVE_UDP = "ext/engine/receive.c", "ext/engine/receive_udp.c"
+RECEIVE_TCP, STREAM = "ext/engine/receive_tcp.c", "ext/engine/stream.c"
 TRANSMIT = "ext/engine/transmit.c"
 KEYSLOT, EPOCHS = "ext/peers/keyslot.c", "ext/peers/epochs.c"
 
@@ -41,6 +42,10 @@ def frames(name: str) -> str:
 
 def states(name: str) -> str:
     return f"tests/unit/test_state.py::{name}"
+
+
+def connections(name: str) -> str:
+    return f"tests/security/test_tcp.py::{name}"
 
 
 def epochs(name: str) -> str:
@@ -630,6 +635,94 @@ static void nonce_make(""",
         "ext/codec/gro.c",
         "return dco_load32(b + 4) == item->next_sequence && ",
         "return dco_load32(b + 4) >= item->next_sequence && ",
+    ),
+    # Connections
+    Mutation(
+        "large-frames-before-a-peer",
+        connections("test_impossible_lengths_end_the_connection"),
+        "ext/io/tcp.c",
+        "tcp->tail = new_tail(DCO_TCP_PENDING_FRAME);",
+        "tcp->tail = new_tail(DCO_TCPFRAME_MAX);",
+    ),
+    Mutation(
+        "reading-goes-on-behind-what-cannot-be",
+        connections("test_impossible_lengths_behind_a_packet"),
+        RECEIVE_TCP,
+        "        error = more;\n",
+        "        begin = offset + DCO_TCPFRAME_PREFIX;\n",
+    ),
+    Mutation(
+        "large-packet-before-the-key-ends-the-connection",
+        "tests/unit/test_tcp.py::test_a_packet_of_any_size_waits_for_the_key",
+        RECEIVE_TCP,
+        "DCO_TCPFRAME_PREFIX + dco_tcp_frame_max(&stream->tcp);",
+        "DCO_TCPFRAME_PREFIX + DCO_TCP_PENDING_FRAME;",
+    ),
+    Mutation(
+        "data-read-before-there-is-a-key",
+        connections("test_data_without_a_peer_is_not_read"),
+        RECEIVE_TCP,
+        "dco_wire_opcode(packet) == DCO_WIRE_DATA_V2 && !atomic_load(&stream->ready);",
+        "dco_wire_opcode(packet) == DCO_WIRE_DATA_V1 && !atomic_load(&stream->ready);",
+    ),
+    Mutation(
+        "data-that-waits-wakes-the-thread",
+        connections("test_data_without_a_peer_is_not_read"),
+        RECEIVE_TCP,
+        "    dco_worker_hold(receive->worker, stream->tcp.fd, transport->id, true);\n",
+        "",
+    ),
+    Mutation(
+        "connections-without-limit",
+        connections("test_a_flood_of_connections_is_refused"),
+        STREAM,
+        "if (listener->listener->trials >= config->trials_max)",
+        "if (listener->listener->trials >= 10 * config->trials_max)",
+    ),
+    Mutation(
+        "sources-without-limit",
+        connections("test_one_source_leaves_room_for_others"),
+        STREAM,
+        "return same < config->trials_per_source_max;",
+        "return same < 20 * config->trials_per_source_max;",
+    ),
+    Mutation(
+        "trial-without-deadline",
+        connections("test_whoever_is_slow_meets_the_deadline"),
+        STREAM,
+        "listener->listener->config.deadline_s * UINT64_C(1000000000);",
+        "listener->listener->config.deadline_s * UINT64_C(1000000000000);",
+    ),
+    Mutation(
+        "speaks-first",
+        connections("test_nothing_is_said_before_the_client_speaks"),
+        "ext/engine/transport.c",
+        """    if (stream->accepted && !atomic_load(&stream->heard))
+        return -EAGAIN;
+""",
+        "",
+    ),
+    Mutation(
+        "packet-chooses-the-peer-of-a-connection",
+        connections("test_the_id_of_another_peer_opens_nothing"),
+        RECEIVE_TCP,
+        "atomic_load_explicit(&stream->peer, memory_order_acquire), packet, size);",
+        """dco_peer_table_by_id(&receive->engine->peers, dco_wire_peer_id(packet)), packet,
+                         size);""",
+    ),
+    Mutation(
+        "datagram-moves-a-peer-off-its-connection",
+        connections("test_nothing_moves_a_peer_off_its_connection"),
+        RECEIVE,
+        "    if (transport != peer->transport || transport->stream)\n",
+        "    if (transport->stream)\n",
+    ),
+    Mutation(
+        "what-waits-has-no-bound",
+        connections("test_one_who_does_not_read_holds_up_nobody"),
+        "ext/io/tcp_queue.c",
+        "return room(&queue->data, DCO_TCP_QUEUE_MAX, chunks);",
+        "return room(&queue->data, 4 * DCO_TCP_QUEUE_MAX, chunks);",
     ),
     # Framing of a TCP stream
     Mutation(

@@ -1,4 +1,6 @@
-"""What `test_steady_state.py` starts with a counting allocator; prints one JSON object."""
+"""What `test_steady_state.py` starts with a counting allocator; prints one JSON object.
+
+The arguments are options of `open_tunnel` as a JSON object."""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def counted() -> Iterator[None]:
 
 def packets(tunnel: Tunnel) -> int:
     stats = [site.device.stats() for site in tunnel.sites]
-    return sum(s.tun_read_packets + s.udp_receive_packets for s in stats)
+    return sum(s.tun_read_packets + s.udp_receive_packets + s.tcp_receive_packets for s in stats)
 
 
 def traffic(tunnel: Tunnel) -> None:
@@ -74,7 +76,7 @@ def frees_of_engine_threads(tunnel: Tunnel) -> int:
 
 
 def main() -> None:
-    with open_tunnel() as tunnel:
+    with open_tunnel(**json.loads(sys.argv[1])) as tunnel:
         traffic(tunnel)
         before = packets(tunnel)
         with counted():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from dataclasses import fields
 
-from security.forge import ip
+import pytest
+from security.forge import ip, opposite_keys
 from system.tunnel import (
     PORT,
     SERVER_IPV4,
@@ -15,13 +17,17 @@ from system.tunnel import (
     RunningPing,
     Site,
     Tunnel,
+    connect,
     eventually,
+    frame,
     iperf3,
+    join_tcp,
     ping,
 )
 
 import ovpn_dco as dco
 from ovpn_dco import DropReason, KeySlot, PeerDeleted
+from ovpn_dco.testing import Link, Namespace
 
 pytestmark = SYSTEM
 
@@ -47,10 +53,15 @@ def unaccounted(site: Site, gone: list[PeerDeleted]) -> dict[str, int]:
         + peers["keepalive_rx"]
         + sum(stats.drops[reason] for reason in RECEIVED)
     )
+    # A length that cannot be ends a stream, and is no packet.
+    arrived = (
+        stats.udp_receive_packets + stats.tcp_receive_packets + stats.drops[DropReason.RX_STREAM]
+    )
+    left = stats.udp_send_packets + stats.tcp_send_packets
     return {
         "read from the interface": stats.tun_read_packets + peers["keepalive_tx"] - sent,
-        "received by the socket": stats.udp_receive_packets - received,
-        "sent by the socket": stats.udp_send_packets - peers["link_tx_packets"],
+        "received by the socket": arrived - received,
+        "sent by the socket": left - peers["link_tx_packets"],
         "delivered to the interface": stats.tun_write_packets - peers["vpn_rx_packets"],
     }
 
@@ -60,7 +71,7 @@ def quiet(site: Site) -> bool:
 
     def reading() -> tuple[int, ...]:
         stats = site.device.stats()
-        return stats.tun_reads, stats.udp_receives, stats.wakeups
+        return stats.tun_reads, stats.udp_receives, stats.tcp_receives, stats.wakeups
 
     before = reading()
     time.sleep(0.1)
@@ -74,8 +85,11 @@ def assert_all_accounted(tunnel: Tunnel, gone: dict[Site, list[PeerDeleted]]) ->
         assert not any(odd.values()), f"{site.name}: {odd}"
 
 
-def test_quiet_run(tunnel: Tunnel) -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("tcp", [False, True], ids=["UDP", "TCP"])
+def test_quiet_run(make_tunnel, tcp: bool, workers: int) -> None:
     """With nothing lost both ends agree to the byte."""
+    tunnel: Tunnel = make_tunnel(tcp=tcp, workers=workers)
     gone: dict[Site, list[PeerDeleted]] = {site: [] for site in tunnel.sites}
     ping(tunnel.client.namespace, SERVER_IPV4, count=50)
     ping(tunnel.client.namespace, SERVER_IPV6, count=50, size=3000)
@@ -92,9 +106,13 @@ def test_quiet_run(tunnel: Tunnel) -> None:
     for site in tunnel.sites:
         stats = site.device.stats()
         assert sum(stats.drops.values()) == 0
-        assert sum(stats.rx_batches) == stats.udp_receives
-        assert stats.packets_per_send > 1
-        assert stats.packets_per_receive > 1
+        if tcp:
+            assert stats.tcp_send_packets > stats.tcp_sends
+            assert stats.tcp_receive_packets > stats.tcp_receives
+        else:
+            assert sum(stats.rx_batches) == stats.udp_receives
+            assert stats.packets_per_send > 1
+            assert stats.packets_per_receive > 1
 
 
 def test_messy_run(make_tunnel) -> None:
@@ -161,6 +179,86 @@ def test_messy_run(make_tunnel) -> None:
     for name in expected.split():
         assert drops[DropReason[name]] > 0, f"the run was meant to have {name}"
     assert server.device.stats().control_packets > 0
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_messy_run_over_tcp(make_tunnel, workers: int) -> None:
+    """Load both ways while keys and peers come and go, one peer does not read, and connections
+    say what they should not."""
+    tunnel: Tunnel = make_tunnel(spokes=3, tcp=True, workers=workers)
+    gone: dict[Site, list[PeerDeleted]] = {site: [] for site in tunnel.sites}
+    server, (first, second, third) = tunnel.server, tunnel.clients
+    links = tunnel.topology.links
+    floods = [
+        RunningPing(first.namespace, SERVER_IPV4, interval_s=0),
+        RunningPing(server.namespace, second.ipv4, interval_s=0.002),
+        RunningPing(server.namespace, "10.9.0.77", interval_s=0.01),  # nobody's
+        RunningPing(second.namespace, SERVER_IPV6, interval_s=0),
+    ]
+    with contextlib.ExitStack() as stack:
+        near, blocked = connect(server.namespace, third.namespace, links[2])
+        stack.enter_context(blocked)
+        peer = server.device.add_peer(88, server.device.attach_tcp(near), vpn_ipv4="10.9.0.88")
+        near.close()
+        peer.install_key(KeySlot.PRIMARY, opposite_keys()[0])
+        options = ("-s", "1300", "-W", "0.1")
+        floods.append(RunningPing(server.namespace, "10.9.0.88", interval_s=0, options=options))
+        for number in range(4):
+            iperf3(
+                server.namespace,
+                first.namespace,
+                SERVER_IPV4,
+                udp=True,
+                megabytes=4,
+                reverse=bool(number % 2),
+            )
+            tunnel.pairs[0].install(KeySlot.PRIMARY, number)
+            tunnel.pairs[1].at_server.delete_key(KeySlot.PRIMARY)
+            broken_streams(server, third.namespace, links[2])
+            eventually(lambda: server.device.stats().drops[DropReason.TX_NO_KEY] > 0)
+            tunnel.pairs[1].at_server.delete()
+            eventually(lambda: server.device.stats().drops[DropReason.RX_UNKNOWN_PEER] > 0)
+            tunnel.pairs[1].at_client.transport.close()
+            tunnel.pairs[1] = join_tcp(server, second, links[1])
+            ping(second.namespace, SERVER_IPV6)
+        eventually(lambda: server.device.stats().drops[DropReason.TX_BACKLOG] > 0)
+        for flood in floods:
+            flood.stop()
+        assert_all_accounted(tunnel, gone)
+    drops = server.device.stats().drops
+    expected = (
+        "TX_NO_PEER TX_NO_KEY TX_BACKLOG RX_RUNT RX_DATA_V1 RX_STREAM RX_UNKNOWN_PEER "
+        "RX_UNKNOWN_KEY RX_DECRYPT"
+    )
+    for name in expected.split():
+        assert drops[DropReason[name]] > 0, f"the run was meant to have {name}"
+    assert server.device.stats().control_packets > 0
+
+
+def broken_streams(server: Site, namespace: Namespace, link: Link) -> None:
+    """Connections that say all that nobody wants, one way each of coming to an end."""
+    inner = ip("10.9.0.99", SERVER_IPV4)
+    said = b"".join(
+        frame(packet)
+        for packet in (
+            b"\x38" + inner,
+            bytes([0x4F, 0, 0, 99]) + inner,
+            bytes([0x48, 0, 0, 99]) + bytes(8) + inner,
+            bytes([0x48, 0, 0, 1]) + bytes(20) + inner,
+        )
+    )
+    for end in (frame(b"\x48"), frame(b"\x30" + inner), b"\0\0", b"\0\7abc"):
+        near, far = connect(server.namespace, namespace, link)
+        with near, far:
+            transport = server.device.attach_tcp(near)
+            peer = server.device.add_peer(99, transport, vpn_ipv4="10.9.0.99")
+            peer.install_key(KeySlot.PRIMARY, opposite_keys()[0])
+            far.sendall(said + end)
+            far.shutdown(socket.SHUT_WR)
+            eventually(lambda: transport.info().failed)  # noqa: B023
+            transport.close()
+    while server.device.control.receive():
+        pass
 
 
 def garbage(tunnel: Tunnel) -> None:

@@ -20,15 +20,26 @@ TESTS = Path(__file__).parents[1]
 IDLE_S = 10
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+WAYS: dict[str, dict[str, object]] = {
+    "UDP": {},
+    "TCP": {"tcp": True},
+    "UDP, 3 workers": {"workers": 3},
+    "TCP, 3 workers": {"tcp": True, "workers": 3},
+    "TCP, single thread": {"tcp": True, "single_thread": True},
+}
+
+
+@pytest.fixture(scope="module", params=WAYS.values(), ids=WAYS.keys())
+def measured(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, int]:
     """The figures of `steady.py`, with `allocations.c` preloaded."""
     library = tmp_path_factory.mktemp("preload") / "allocations.so"
     source = Path(__file__).with_name("allocations.c")
     compiler = ["gcc", "-std=gnu11", "-O2", "-fno-builtin", "-shared", "-fPIC"]
     subprocess.run([*compiler, str(source), "-o", str(library)], check=True)
     done = subprocess.run(
-        [sys.executable, str(TESTS / "system" / "steady.py")],
+        [sys.executable, str(TESTS / "system" / "steady.py"), json.dumps(request.param)],
         env={
             **os.environ,
             "LD_PRELOAD": str(library),

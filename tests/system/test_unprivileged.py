@@ -50,6 +50,15 @@ def test_tunnel_in_a_user_namespace() -> None:
 
 
 @needs_user_namespaces
+def test_workers_in_a_user_namespace() -> None:
+    run("workers_in_a_user_namespace")
+
+
+def test_workers_without_any_privilege() -> None:
+    run("workers_without_any_privilege")
+
+
+@needs_user_namespaces
 def test_node_that_is_not_accessible() -> None:
     """The message names the node, its mode and its owner, which is what has to be mended."""
     text = run("node_not_accessible")
@@ -95,3 +104,7 @@ def test_persistent_interface_of_a_user() -> None:
 
 def test_start_that_finds_no_room_for_a_thread() -> None:
     run("start_that_finds_no_room_for_a_thread")
+
+
+def test_start_that_finds_no_room_for_all_workers() -> None:
+    run("start_that_finds_no_room_for_all_workers")

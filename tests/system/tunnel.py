@@ -165,6 +165,43 @@ def join(
     return pair
 
 
+def frame(packet: bytes) -> bytes:
+    """A packet as it stands in a TCP stream."""
+    return struct.pack("!H", len(packet)) + packet
+
+
+def connect(
+    server: Namespace, client: Namespace, link: Link, *, outer: str = "ipv4"
+) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a TCP connection over the link: the server's and the client's."""
+    host = link.left_ipv6 if outer == "ipv6" else link.left_ipv4
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    far = client.socket(family, socket.SOCK_STREAM)
+    with server.socket(family, socket.SOCK_STREAM) as listener:
+        listener.bind((host, 0))
+        listener.listen()
+        far.settimeout(PATIENCE_S)
+        far.connect(listener.getsockname()[:2])
+        near, _ = listener.accept()
+    return near, far
+
+
+def join_tcp(server: Site, client: Site, link: Link, *, outer: str = "ipv4") -> Pair:
+    """The same over a TCP connection, which goes when both transports are closed."""
+    near, far = connect(server.namespace, client.namespace, link, outer=outer)
+    with near, far:
+        at_server = server.device.add_peer(
+            client.number,
+            server.device.attach_tcp(near),
+            vpn_ipv4=client.ipv4,
+            vpn_ipv6=client.ipv6,
+        )
+        at_client = client.device.add_peer(client.number, client.device.attach_tcp(far))
+    pair = Pair(at_server, at_client)
+    pair.install(dco.KeySlot.PRIMARY, 0)
+    return pair
+
+
 @dataclass
 class Tunnel:
     """A server, its clients, one per spoke of the topology, and what joins them."""
@@ -212,11 +249,12 @@ def open_tunnel(
     host: str | None = None,
     cipher: dco.Cipher = dco.Cipher.AES_256_GCM,
     ids: tuple[int, int] | None = None,
+    tcp: bool = False,
     server: dict[str, Any] | None = None,
     client: dict[str, Any] | None = None,
     **common: Any,
 ) -> Tunnel:
-    """A MULTIPEER server and a P2P client in each spoke.
+    """A MULTIPEER server and a P2P client in each spoke, joined over UDP, or over `tcp`.
 
     `outer` is the family between them, `host` what the sockets are bound to (default: any address
     of that family). `server` and `client` are options for one of them, `common` those for both."""
@@ -240,7 +278,11 @@ def open_tunnel(
             )
             undo.callback(right.close)
             tunnel.clients.append(right)
-            tunnel.pairs.append(join(left, right, link, outer=outer, cipher=cipher, ids=ids))
+            tunnel.pairs.append(
+                join_tcp(left, right, link, outer=outer)
+                if tcp
+                else join(left, right, link, outer=outer, cipher=cipher, ids=ids)
+            )
         undo.pop_all()
         return tunnel
 

@@ -76,6 +76,18 @@ def tunnel_in_a_user_namespace() -> None:
         assert dco.Offload.TUN_TSO in tunnel.server.device.offloads.active
 
 
+def workers_in_a_user_namespace() -> None:
+    """Queues of the interface and sockets of its port for each of three workers."""
+    private_tun_node(0o666)
+    drop_root()
+    become_namespace_root()
+    for tcp in (False, True):
+        with open_tunnel(workers=3, tcp=tcp) as tunnel:
+            assert tunnel.server.transport.info().sockets == 3
+            for address in (SERVER_IPV4, SERVER_IPV6):
+                ping(tunnel.client.namespace, address, count=20, size=3000)
+
+
 def node_not_accessible() -> None:
     private_tun_node(0o600)
     drop_root()
@@ -122,6 +134,29 @@ def packet_socket_without_any_privilege() -> None:
             outward = ip("10.9.0.1", peer.vpn, bytes([number]) * 900)
             lab.transmit(outward)
             assert peer.forge.open(peer.receive()).payload == outward
+
+
+def workers_without_any_privilege() -> None:
+    """Siblings need none; a mark that only a privilege may set keeps a socket alone."""
+    own_network()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as marked:
+        marked.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
+        marked.bind(("127.0.0.1", 0))
+        drop_root()
+        with Lab(workers=3) as lab:
+            assert lab.transport.info().sockets == 3
+            alone = lab.device.attach_udp(marked)
+            assert alone.info().sockets == 1
+            for number, transport in ((7, lab.transport), (8, alone)):
+                peer = lab.add_peer(number, transport=transport)
+                for text in (b"one", b"two"):
+                    inward = ip(peer.vpn, "10.9.0.1", text)
+                    address = transport.info().local
+                    outcome = lab.deliver(peer.forge.seal(inward), sock=peer.socket, to=address)
+                    assert outcome.inner == [inward]
+                    outward = ip("10.9.0.1", peer.vpn, text)
+                    lab.transmit(outward)
+                    assert peer.forge.open(peer.receive()).payload == outward
 
 
 def own_network() -> None:
@@ -280,6 +315,24 @@ def start_that_finds_no_room_for_a_thread() -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
         device.start()
         assert sorted(engine_tasks()) == ["dco-receive", "dco-transmit"]
+        check_sealing(device, transport)
+
+
+def start_that_finds_no_room_for_all_workers() -> None:
+    """Some of them have started when there is no room for the next: all stop again."""
+    own_network()
+    with dco.Device.open("ovpn0", start=False, workers=3, **OPEN) as device:
+        transport = attach(device)
+        os.setresuid(54321, 54321, 54321)
+        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        for limit in range(1, 7):
+            resource.setrlimit(resource.RLIMIT_NPROC, (limit, hard))
+            refused(errno.EAGAIN, device.start)
+            assert not engine_tasks()
+        resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
+        device.start()
+        names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+        assert sum(name.startswith("dco-") for name in names) == 6
         check_sealing(device, transport)
 
 

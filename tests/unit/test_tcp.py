@@ -349,6 +349,19 @@ def test_data_that_came_before_the_engine_started() -> None:
         assert [server.receive() for _ in plains] == plains
 
 
+@pytest.mark.parametrize("size", [2040, 9000, 65535 - 24])
+def test_a_packet_of_any_size_waits_for_the_key(size: int) -> None:
+    with unbound() as (server, far, transport):
+        peer = server.device.add_peer(7, transport, vpn_ipv4="10.8.0.2")
+        plains = [ipv4("10.8.0.2", "10.8.0.1", bytes([n]) * (size - 20)) for n in range(3)]
+        far.sendall(b"".join(frame(forge(PAIR[1], n, p)) for n, p in enumerate(plains, 1)))
+        time.sleep(0.05)
+        assert server.quiet()
+        peer.install_key(KeySlot.PRIMARY, PAIR[0])
+        assert [server.receive() for _ in plains] == plains
+        assert not server.drops()
+
+
 def test_frames_without_a_peer_are_at_most_2048_bytes() -> None:
     with unbound() as (server, far, _):
         far.sendall(frame(b"\x38" + bytes(2047)))
