@@ -194,6 +194,20 @@ static void insert(struct dco_engine *engine, struct dco_peer *peer,
         atomic_store_explicit(&engine->only, peer, memory_order_release);
 }
 
+/* Frames of any size, both ways. */
+static int reserve(struct dco_engine *engine, struct dco_transport *transport)
+{
+    struct dco_worker *home = &engine->worker[transport->home];
+    int error = dco_tcp_reserve(&transport->stream->tcp, DCO_TCPFRAME_MAX);
+
+    if (error)
+        return error;
+    pthread_mutex_lock(&home->sealing);
+    error = dco_tcp_queue_reserve(&transport->stream->queue, DCO_TCPFRAME_MAX);
+    pthread_mutex_unlock(&home->sealing);
+    return error;
+}
+
 /* Whether a peer can be reached through it, and what that takes. A connection has one peer; in P2P
  * mode it may be the one that gives way. */
 static int check_transport(struct dco_engine *engine, struct dco_transport *transport,
@@ -212,7 +226,7 @@ static int check_transport(struct dco_engine *engine, struct dco_transport *tran
     peer = atomic_load(&transport->stream->peer);
     if (peer && peer != atomic_load(&engine->only))
         return -EBUSY;
-    return dco_tcp_reserve(&transport->stream->tcp, DCO_TCPFRAME_MAX);
+    return reserve(engine, transport);
 }
 
 static int add_locked(struct dco_engine *engine, const struct dco_peer_config *config,

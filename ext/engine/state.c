@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "codec/tcpframe.h"
 #include "engine/engine.h"
 
 /* --- transports: out --- */
@@ -135,6 +136,8 @@ static int load_stream(struct dco_engine *engine, const struct dco_transport_sta
     atomic_store(&stream->heard, state->heard);
     atomic_store(&stream->held, state->held);
     error = dco_tcp_load(&stream->tcp, bytes, state->tail);
+    if (!error)
+        error = dco_tcp_queue_reserve(&stream->queue, DCO_TCPFRAME_MAX);
     if (!error)
         error = dco_tcp_queue_load(&stream->queue, &engine->worker[(*transport)->home].pool, rest,
                                    state->rest, control, state->control, control + state->control,

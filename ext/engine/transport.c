@@ -294,7 +294,7 @@ int dco_transport_new_tcp(int fd, const struct dco_transport_config *config,
     }
     transport->kind = DCO_TRANSPORT_TCP;
     transport->stream = stream;
-    error = dco_tcp_queue_init(&stream->queue, DCO_TCPFRAME_MAX);
+    error = dco_tcp_queue_init(&stream->queue, DCO_TCP_PENDING_FRAME);
     if (error) {
         dco_transport_free(transport);
         return error;
@@ -464,7 +464,7 @@ static int send_stream(struct dco_engine *engine, struct dco_transport *transpor
     struct dco_worker *home = &engine->worker[transport->home];
     uint32_t bytes = (uint32_t)size + DCO_TCPFRAME_PREFIX;
 
-    if (!size || size + DCO_TCPFRAME_PREFIX > DCO_TCP_CONTROL_MAX)
+    if (!size || size > stream->queue.frame_max || bytes > DCO_TCP_CONTROL_MAX)
         return size ? -EMSGSIZE : -EINVAL;
     if (stream->accepted && !atomic_load(&stream->heard))
         return -EAGAIN;

@@ -259,10 +259,10 @@ static void welcome(void)
     struct dco_control_packet packet;
     uint8_t data[65536];
 
-    while (dco_control_receive(server.engine, &packet, data, sizeof data) == 1) {
+    for (; dco_control_receive(server.engine, &packet, data, sizeof data) == 1; id++) {
         struct dco_peer_config config = {
             .present = DCO_PEER_VPN_IPV4,
-            .id = ++id,
+            .id = id,
             .transport = packet.transport,
             .vpn_ipv4 = {10, 10, (uint8_t)(id >> 8), (uint8_t)id},
         };

@@ -363,7 +363,10 @@ def test_a_packet_of_any_size_waits_for_the_key(size: int) -> None:
 
 
 def test_frames_without_a_peer_are_at_most_2048_bytes() -> None:
-    with unbound() as (server, far, _):
+    with unbound() as (server, far, transport):
+        refused(dco.MessageTooBig, "data", lambda: transport.send_control(bytes(2049)))
+        transport.send_control(bytes(2048))
+        assert read_frame(far) == bytes(2048)
         far.sendall(frame(b"\x38" + bytes(2047)))
         assert len(server.control()[0].data) == 2048
         far.sendall(struct.pack("!H", 2049))
