@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from support import WORKERS
 
 import ovpn_dco as dco
 
@@ -183,6 +184,8 @@ def host(
     mode: dco.Mode = dco.Mode.MULTIPEER, *, family: int = socket.AF_INET, **options: Any
 ) -> Iterator[Host]:
     """An open device on a socketpair and a loopback socket."""
+    if not options.get("single_thread"):
+        options.setdefault("workers", WORKERS)
     inside, outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with inside, outside, udp_socket(family) as sock:
         outside.settimeout(PATIENCE_S)

@@ -10,6 +10,10 @@ import pytest
 
 TUN_NODE = "/dev/net/tun"
 
+# What devices of the unit and security tests have unless a test says how many it wants:
+#     OVPN_DCO_TEST_WORKERS=3 make test PYTEST_ARGS='tests/unit tests/security'
+WORKERS = int(os.environ.get("OVPN_DCO_TEST_WORKERS", "1"))
+
 
 @cache
 def missing_privilege() -> str | None:

@@ -181,7 +181,7 @@ static void *come_and_go(void *unused)
         if (*fd >= 0)
             close(*fd);
         *fd = visit(n);
-        usleep(200);
+        usleep(1000);
     }
     for (int i = 0; i < STRANGERS; i++)
         if (fds[i] >= 0)
@@ -252,35 +252,42 @@ static void stall(uint32_t round)
         close(far);
 }
 
-/* Binds what the listener has brought, and lets go of what came before. */
+/* Binds what the listener has brought, and lets go of it. */
+static void welcome_one(const struct dco_control_packet *packet)
+{
+    static uint32_t last = 1000;
+    uint32_t id = ++last;
+    struct dco_peer_config config = {
+        .present = DCO_PEER_VPN_IPV4,
+        .id = id,
+        .transport = packet->transport,
+        .vpn_ipv4 = {10, 10, (uint8_t)(id >> 8), (uint8_t)id},
+    };
+    struct dco_peer_ref peer = {.id = id};
+
+    for (uint32_t i = 1; i <= LINES; i++)
+        if (packet->transport == server.transport[i])
+            return;
+    dco_transport_send(server.engine, packet->transport, "\x28yes", 4, NULL, NULL);
+    if (!dco_peer_add(server.engine, &config, &peer.generation) && id % 2) /* or gone again */
+        try_install(&server, peer, 0, DCO_SLOT_PRIMARY);
+    dco_transport_detach(server.engine, packet->transport);
+}
+
 static void welcome(void)
 {
-    static uint32_t id = 1000;
     struct dco_control_packet packet;
     uint8_t data[65536];
 
-    for (; dco_control_receive(server.engine, &packet, data, sizeof data) == 1; id++) {
-        struct dco_peer_config config = {
-            .present = DCO_PEER_VPN_IPV4,
-            .id = id,
-            .transport = packet.transport,
-            .vpn_ipv4 = {10, 10, (uint8_t)(id >> 8), (uint8_t)id},
-        };
-        struct dco_peer_ref peer = {.id = id};
-        bool stranger = true;
-        for (uint32_t i = 1; i <= LINES; i++)
-            stranger &= packet.transport != server.transport[i];
+    for (int i = 0; i < 20; i++) {
+        if (dco_control_receive(server.engine, &packet, data, sizeof data) != 1)
+            return;
         atomic_fetch_add(&server.control, 1);
-        if (!stranger)
-            continue;
-        dco_transport_send(server.engine, packet.transport, "\x28yes", 4, NULL, NULL);
-        if (!dco_peer_add(server.engine, &config, &peer.generation) && id % 2) /* or gone again */
-            try_install(&server, peer, 0, DCO_SLOT_PRIMARY);
-        dco_transport_detach(server.engine, packet.transport);
+        welcome_one(&packet);
     }
 }
 
-/* What lies in the way of nobody: control packets at the client, events of both. */
+/* Some of what has gathered, since more may come as fast: control packets at the client, events. */
 static void clear_away(void)
 {
     struct dco_control_packet packet;
@@ -291,12 +298,11 @@ static void clear_away(void)
 
     for (int i = 0; i < 200 && dco_control_receive(client.engine, &packet, data, sizeof data); i++)
         atomic_fetch_add(&client.control, 1);
-    while ((count = dco_event_poll(server.engine, events, 8)) > 0)
-        for (int i = 0; i < count; i++)
-            if (events[i].kind == DCO_EVENT_TRANSPORT_FAILED)
-                dco_transport_detach(server.engine, events[i].transport);
-    while (dco_event_poll(client.engine, events, 8) > 0)
-        ;
+    count = dco_event_poll(server.engine, events, 8);
+    for (int i = 0; i < count; i++)
+        if (events[i].kind == DCO_EVENT_TRANSPORT_FAILED)
+            dco_transport_detach(server.engine, events[i].transport);
+    dco_event_poll(client.engine, events, 8);
     CHECK(!dco_engine_stats(server.engine, &stats));
 }
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from security.forge import Forge
-from support import missing_privilege
+from support import WORKERS, missing_privilege
 
 import ovpn_dco as dco
 from ovpn_dco.testing import Namespace
@@ -111,7 +111,7 @@ class Lab:
             offloads=offloads,
             source_check=source_check,
             max_peers=max_peers,
-            workers=workers,
+            workers=workers or WORKERS,
         )
         self._cleanup.enter_context(self.device)
         self.socket = self.udp(host)

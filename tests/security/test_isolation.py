@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 from security.forge import CONTROL_V1, DATA_V1, ip
@@ -59,8 +60,16 @@ def test_icmp_errors_of_one_peer_cost_the_others_nothing(batch: bool) -> None:
         assert sum(drops.values()) + dead.peer.stats().link_tx_packets == 400
 
 
-def test_trains_may_mix_peers_and_opcodes(lab: Lab) -> None:
+@pytest.fixture
+def lone_lab() -> Iterator[Lab]:
+    """Of one worker: the order of peers of several is not said, and each has a control ring."""
+    with Lab(workers=1) as laboratory:
+        yield laboratory
+
+
+def test_trains_may_mix_peers_and_opcodes(lone_lab: Lab) -> None:
     """Every datagram of a train is looked at by itself."""
+    lab = lone_lab
     alice, bob = lab.add_peer(7), lab.add_peer(8)
     from_alice, from_bob = ip(alice.vpn, "10.9.0.1", b"a" * 20), ip(bob.vpn, "10.9.0.1", b"b" * 20)
     size = len(alice.forge.seal(from_alice))
@@ -121,8 +130,9 @@ def test_forged_packets_do_not_keep_a_peer_alive(lab: Lab) -> None:
     assert events[0].reason is dco.DeleteReason.EXPIRED
 
 
-def test_control_ring_is_bounded_and_overflow_is_counted(lab: Lab) -> None:
+def test_control_ring_is_bounded_and_overflow_is_counted(lone_lab: Lab) -> None:
     """Nobody reads: what has come stays, in order; what finds no room is counted; data flows on."""
+    lab = lone_lab
     alice = lab.add_peer(7)
     stranger = lab.udp("127.0.0.66")
     body = bytes(1000)

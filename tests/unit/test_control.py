@@ -37,7 +37,7 @@ def test_control_packets_both_ways() -> None:
 
 
 def test_control_packets_are_received_in_batches_and_in_order() -> None:
-    with tunnel() as t:
+    with tunnel(workers=1) as t:
         for number in range(20):
             t.client.transport.send_control(bytes([0x38, 0, 0, number]), t.server.address)
         eventually(lambda: t.server.device.stats().control_packets == 20)

@@ -29,6 +29,7 @@ from loopback import (
     tunnel,
     udp_socket,
 )
+from support import WORKERS
 
 import ovpn_dco as dco
 from ovpn_dco import Feature, KeySlot, Mode
@@ -144,10 +145,10 @@ def test_nothing_flows_before_start() -> None:
         time.sleep(0.05)
         assert peer.stats().link_tx_packets == 0
         h.device.start()
-        assert len(os.listdir("/proc/self/task")) == threads + 2
+        assert len(os.listdir("/proc/self/task")) == threads + 2 * WORKERS
         assert far.recv(2000)
         h.device.start()
-        assert len(os.listdir("/proc/self/task")) == threads + 2
+        assert len(os.listdir("/proc/self/task")) == threads + 2 * WORKERS
 
 
 # Closing
@@ -298,7 +299,7 @@ def test_close_leaves_no_thread_and_no_descriptor() -> None:
         with tunnel() as t:
             t.install()
             t.up()
-            assert len(os.listdir("/proc/self/task")) == threads + 4
+            assert len(os.listdir("/proc/self/task")) == threads + 4 * WORKERS
         del t
         gc.collect()
         assert len(os.listdir("/proc/self/task")) == threads

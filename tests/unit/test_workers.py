@@ -116,7 +116,7 @@ def test_offloads_tell_what_is_in_effect(offloads: Offload) -> None:
 
 
 def test_one_worker_has_nothing_to_steer() -> None:
-    with host() as server:
+    with host(workers=1) as server:
         both = Offload.UDP_SIBLINGS | Offload.UDP_STEERING
         assert not server.device.offloads.active & both
         assert server.transport.info().sockets == 1
@@ -225,10 +225,10 @@ def test_one_core_means_one_thread() -> None:
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        with host() as server:
+        with host(workers=None) as server:
             assert engine_threads() == ["dco-receive"]
             assert not server.device.closed
-        with host(single_thread=False):
+        with host(single_thread=False, workers=1):
             assert engine_threads() == ["dco-receive", "dco-transmit"]
     finally:
         os.sched_setaffinity(0, allowed)
