@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -18,6 +19,17 @@
 #define PAUSE_NS UINT64_C(200000000)
 /* When the lock was taken by an API call: look again soon. */
 #define RETRY_NS UINT64_C(10000000)
+
+/* Takes the lock, or comes back at once, since the socket stays readable: whoever has the lock may
+ * be waiting for this very processor. */
+static bool busy(struct dco_engine *engine)
+{
+    bool taken = pthread_mutex_trylock(&engine->lock);
+
+    if (taken)
+        sched_yield();
+    return taken;
+}
 
 /* --- trials --- */
 
@@ -95,7 +107,7 @@ bool dco_stream_ended(struct dco_worker *worker, struct dco_transport *transport
 
     if (known)
         return dco_transport_fail(worker->engine, transport, error, reason);
-    if (pthread_mutex_trylock(&worker->engine->lock))
+    if (busy(worker->engine))
         return false;
     if (!atomic_load(&transport->failed)) /* its deadline, or its listener, was not faster */
         dco_stream_drop(worker, transport);
@@ -263,7 +275,7 @@ bool dco_stream_accept(struct dco_worker *worker, struct dco_transport *transpor
     struct dco_engine *engine = worker->engine;
     int accepts = 0, dead = 0;
 
-    if (pthread_mutex_trylock(&engine->lock))
+    if (busy(engine))
         return true;
     while (accepts < ACCEPTS_AT_ONCE && accept_one(worker, transport, &dead))
         accepts++;

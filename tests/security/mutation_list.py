@@ -687,6 +687,13 @@ static void nonce_make(""",
         "return same < 20 * config->trials_per_source_max;",
     ),
     Mutation(
+        "listener-without-descriptors-spins",
+        connections("test_without_descriptors_a_listener_rests"),
+        STREAM,
+        "    dco_worker_unwatch(worker, listener->socket.fd);\n",
+        "",
+    ),
+    Mutation(
         "trial-without-deadline",
         connections("test_whoever_is_slow_meets_the_deadline"),
         STREAM,

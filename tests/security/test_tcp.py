@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import struct
 import time
@@ -231,6 +232,31 @@ def test_one_source_leaves_room_for_others(open_door) -> None:
     (packet,) = eventually(lambda: list(door.lab.control()), what="a packet of another source")
     assert packet.remote == other.getsockname()
     assert door.info().accepted == 6
+    door.good.assert_works()
+
+
+def test_without_descriptors_a_listener_rests(open_door) -> None:
+    """What cannot be accepted stays in the kernel: the thread does not try again and again, and
+    everything else goes on; when there are descriptors again, so does the listener."""
+    door = open_door()
+    strangers = [door.stack.enter_context(stream_socket(door.lab)) for _ in range(5)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        for sock in strangers:
+            sock.connect(door.address)
+        time.sleep(0.05)
+        before = door.lab.device.stats().wakeups
+        time.sleep(0.5)
+        # Some when it looks again; thousands if it never rested.
+        assert door.lab.device.stats().wakeups - before < 500
+        assert door.info().accepted == 0
+        door.good.assert_works()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    eventually(lambda: door.info().accepted == 5, what="everybody accepted")
     door.good.assert_works()
 
 
