@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ovpn_dco.protocol.cookie import Admitted, Answer, ResetCookie, StatelessServer
+from ovpn_dco.protocol.errors import ProtocolError
 from ovpn_dco.protocol.ratelimit import PrefixLimiter
 from ovpn_dco.protocol.statickey import ClientKey, Direction, Metadata, ServerKey, StaticKey
 from ovpn_dco.protocol.wire import ControlPacket, Opcode
@@ -122,7 +123,11 @@ class FirstContact:
     """A client that has sent its reset and read the answer, ready to send message 1."""
 
     def __init__(
-        self, kind: str, server: StatelessServer, address: tuple[str, int] = ADDRESS, now: float = NOW
+        self,
+        kind: str,
+        server: StatelessServer,
+        address: tuple[str, int] = ADDRESS,
+        now: float = NOW,
     ) -> None:
         self.wrapping = ENDS[kind]()[0]
         self.is_v2 = isinstance(self.wrapping, TlsCryptV2Client)
@@ -138,6 +143,14 @@ class FirstContact:
     def first_message(self, now: float = NOW, **changes: Any) -> bytes:
         remote = {"remote_session_id": self.server_reset.session_id}
         return self.wrapping.wrap(control(**remote | changes), now)
+
+
+def attempt(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What `call` returns, or the reason why it refused; no other exception is caught."""
+    try:
+        return call(*arguments)
+    except ProtocolError as error:
+        return error.reason
 
 
 def admitted(outcome: Answer | Admitted) -> Admitted:
@@ -157,7 +170,9 @@ def session_ids() -> st.SearchStrategy[bytes]:
 def control_packets(draw: st.DrawFn, *, client_keys: bool = True) -> ControlPacket:
     """Any packet that can be sent."""
     opcodes = [
-        opcode for opcode in Opcode if opcode.is_control and (client_keys or not opcode.has_client_key)
+        opcode
+        for opcode in Opcode
+        if opcode.is_control and (client_keys or not opcode.has_client_key)
     ]
     opcode = draw(st.sampled_from(opcodes))
     key_id = draw(st.integers(opcode is Opcode.SOFT_RESET_V1, 7))

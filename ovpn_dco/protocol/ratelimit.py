@@ -64,8 +64,9 @@ class TokenBucket:
 class PrefixLimiter:
     """A bucket for each source network, at most `max_prefixes` of them.
 
-    Where there is no room the network that was quiet for longest is forgotten: its bucket had
-    the most time to fill, so forgetting it changes least. The defaults are `connect-freq-initial 100 10`."""
+    Where there is no room the network that was quiet for longest is forgotten: its bucket had the
+    most time to fill, so forgetting it changes least. The defaults are those of
+    `connect-freq-initial 100 10`."""
 
     def __init__(
         self, *, rate_per_s: float = 10, burst: float = 100, max_prefixes: int = 4096

@@ -38,8 +38,8 @@ class Stamp(NamedTuple):
 class SendCounter:
     """Hands out stamps, none twice.
 
-    `last` is the id that counts as used: 1 after a stateless answer, 0x0F000000 where a tls-crypt-v2
-    client announces that it can answer a cookie."""
+    `last` is the id that counts as used: 1 after a stateless answer, 0x0F000000 where a client of
+    tls-crypt-v2 announces that it can answer a cookie."""
 
     def __init__(self, *, last: int = 0, net_time: int | None = None) -> None:
         if not 0 <= last <= _MAX:
@@ -48,7 +48,7 @@ class SendCounter:
         self._net_time = net_time
 
     def next(self, now: float) -> Stamp:
-        """The next stamp at Unix time `now` (seconds). `SequenceExhausted` if time itself ran out."""
+        """The next stamp at Unix time `now` (seconds); `SequenceExhausted` if there is none."""
         if self._net_time is None:
             self._net_time = min(max(int(now), 0), _MAX)
         if self._last == _MAX:

@@ -130,7 +130,7 @@ class _MetadataKind(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Metadata:
-    """What the issuer put into a wrapped client key: `kind` is its first byte, None if there is none.
+    """What the issuer put into a wrapped client key; `kind` is its first byte, None without any.
 
     Kind 0 is free bytes, kind 1 the Unix time of issue."""
 

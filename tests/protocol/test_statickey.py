@@ -160,9 +160,7 @@ def pem(data: bytes, kind: str) -> str:
         ),
     ],
 )
-def test_faults_of_pem_files(
-    text: str, kind: type[ServerKey | ClientKey], message: str
-) -> None:
+def test_faults_of_pem_files(text: str, kind: type[ServerKey | ClientKey], message: str) -> None:
     assert message in fault(text, kind)
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple, Protocol
 
+from ..errors import Refusal, refused
 from ..replay import ReplayWindow, SendCounter, Stamp
 from ..statickey import Direction, StaticKey
-from ..errors import Refusal, refused
 from ..wire import ControlPacket, Header, decode_body, decode_header
 
 __all__ = ["Format", "Opened", "Protected", "Role", "Wrapping", "header_without_client_key"]
@@ -123,7 +123,7 @@ class Protected:
 
 
 def header_without_client_key(data: bytes) -> Header:
-    """The header for protections that have no client keys, so that no such bytes reach the parser."""
+    """The header, for protections without client keys: their peers do not send those opcodes."""
     header = decode_header(data)
     if header.opcode.has_client_key:
         raise refused(Refusal.UNEXPECTED_OPCODE, header.opcode.name)

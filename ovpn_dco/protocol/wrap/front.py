@@ -33,12 +33,12 @@ class Greeting:
     _begin: Callable[[float, ReplayWindow | None], Wrapping]
 
     def answer(self, packet: ControlPacket, now: float) -> bytes:
-        """Seal the one answer that needs no memory: its replay id is always 1, at Unix time `now`."""
+        """Seal the one answer that needs no memory: its replay id is 1, its time `now` (Unix)."""
         return self._sealing.seal(packet, SendCounter().next(now))
 
     def begin_session(self, now: float, *, window: ReplayWindow | None = None) -> Wrapping:
-        """The wrapping of the session that begins with this packet, whose replay id it has seen and
-        whose own ids go on after that of `answer`. Verifies the metadata; raises `ProtocolError`."""
+        """The wrapping of the session that begins with this packet: it has seen the packet's replay
+        id, and its own go on after that of `answer`. Verifies the metadata; `ProtocolError`."""
         return self._begin(now, window)
 
 

@@ -59,7 +59,11 @@ class TlsAuthFormat:
     """Keys and digest."""
 
     def __init__(
-        self, key: StaticKey, *, direction: Direction = Direction.BIDIRECTIONAL, digest: str = "SHA1"
+        self,
+        key: StaticKey,
+        *,
+        direction: Direction = Direction.BIDIRECTIONAL,
+        digest: str = "SHA1",
     ) -> None:
         algorithm = find_digest(digest)
         self._digest_size = algorithm.digest_size

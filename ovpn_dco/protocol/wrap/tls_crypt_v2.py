@@ -57,9 +57,9 @@ class TlsCryptV2Client(Protected):
     def wrap(self, packet: ControlPacket, now: float) -> bytes:
         """See `Wrapping`. Turns CONTROL_V1 into CONTROL_WKC_V1 where the server asked for it, in
         every transmission of message 1 of key id 0, and in no other."""
-        if self._resends and packet.opcode is Opcode.CONTROL_V1:
-            if packet.key_id == 0 and packet.message_id == 1:
-                packet = replace(packet, opcode=Opcode.CONTROL_WKC_V1)
+        is_first = packet.key_id == 0 and packet.message_id == 1
+        if self._resends and is_first and packet.opcode is Opcode.CONTROL_V1:
+            packet = replace(packet, opcode=Opcode.CONTROL_WKC_V1)
         sealed = super().wrap(packet, now)
         return sealed + self._wrapped_key if packet.opcode.has_client_key else sealed
 
