@@ -121,6 +121,7 @@ class Answer:
 @dataclass(frozen=True)
 class Admitted:
     """A client that may have a session; `packet` is the first to process, already unwrapped.
+    A CONTROL_WKC_V1 counts as CONTROL_V1 from here on.
 
     Where `is_validated` the exchange of resets is done: the next message of each side is number 1,
     and the server's first replay id is 2. Otherwise `packet` is the client's reset, from a client
@@ -137,7 +138,7 @@ class StatelessServer:
     """Decides about packets from addresses without a session.
 
     `allow_noncookie` admits tls-crypt-v2 clients from before 2.6 by their first packet alone, so
-    with an address that nothing vouches for. `replay_window` makes the window of each session."""
+    with an address that nothing vouches for."""
 
     def __init__(
         self,

@@ -21,10 +21,11 @@ IPV6_PREFIX = 56
 def source_prefix(address: Address) -> bytes:
     """The network of `address` in a form that can be compared: an IPv4 /24, or an IPv6 /56."""
     parsed = ipaddress.ip_address(address[0].partition("%")[0])
-    if parsed.version == 6 and parsed.ipv4_mapped is not None:
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is None:
+            return parsed.packed[: IPV6_PREFIX // 8]
         parsed = parsed.ipv4_mapped
-    bits = IPV4_PREFIX if parsed.version == 4 else IPV6_PREFIX
-    return parsed.packed[: bits // 8]
+    return parsed.packed[: IPV4_PREFIX // 8]
 
 
 class TokenBucket:

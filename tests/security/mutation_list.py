@@ -1,4 +1,4 @@
-"""Checks of the core, how each is taken out, and the test that must fail then; see mutations.py."""
+"""Checks, how each is taken out, and the test that must fail then; see mutations.py."""
 
 from __future__ import annotations
 
@@ -945,7 +945,7 @@ static void nonce_make(""",
         "one-limit-for-all",
         control("test_one_source_cannot_use_up_the_answers_for_all"),
         PROTOCOL + "ratelimit.py",
-        "return parsed.packed[: bits // 8]",
+        "return parsed.packed[: IPV4_PREFIX // 8]",
         'return b""',
     ),
     Mutation(

@@ -44,10 +44,11 @@ DIGESTS: dict[str, hashes.HashAlgorithm] = {
 
 
 def find_digest(name: str) -> hashes.HashAlgorithm:
-    """The digest that `auth` calls `name`, without regard to case; "SHA-256" is SHA256.
+    """The digest that `auth` calls `name`, without regard to case. "SHA-256" and "RSA-SHA256",
+    which OpenSSL knows as well, are SHA256.
 
     Raises `InvalidArgument` for a name that nobody knows, and for "none"."""
-    upper = name.upper()
+    upper = name.upper().removeprefix("RSA-")
     digest = DIGESTS.get(upper) or DIGESTS.get(upper.replace("SHA-", "SHA", 1))
     if digest is None:
         message = f"{name!r} is no digest for tls-auth; there are {', '.join(DIGESTS)}"
