@@ -1,0 +1,41 @@
+"""The sealing that tls-crypt and wrapped client keys share: AES-256-CTR under HMAC-SHA256.
+
+    tag = HMAC-SHA256(authentication key, associated | plain)
+    ciphertext = AES-256-CTR(encryption key, first 16 bytes of tag as counter, plain)
+
+The tag is the nonce, so that two packets with one replay id would betray nothing but equality."""
+
+from __future__ import annotations
+
+import hmac
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+__all__ = ["TAG_SIZE", "SivKey"]
+
+TAG_SIZE = 32
+_KEY_SIZE = 32
+_COUNTER_SIZE = 16
+
+
+class SivKey:
+    """One direction: the first 32 bytes of a cipher slot and of an HMAC slot."""
+
+    def __init__(self, cipher_slot: bytes, hmac_slot: bytes) -> None:
+        self._encryption = algorithms.AES256(cipher_slot[:_KEY_SIZE])
+        self._authentication = hmac_slot[:_KEY_SIZE]
+
+    def seal(self, associated: bytes, plain: bytes) -> tuple[bytes, bytes]:
+        """(tag, ciphertext of the same length as `plain`)."""
+        tag = hmac.digest(self._authentication, associated + plain, "sha256")
+        return tag, self._stream(tag, plain)
+
+    def open(self, associated: bytes, tag: bytes, ciphertext: bytes) -> bytes | None:
+        """The plain text; None if any bit of the three was not sealed with this key."""
+        plain = self._stream(tag, ciphertext)
+        expected = hmac.digest(self._authentication, associated + plain, "sha256")
+        return plain if hmac.compare_digest(tag, expected) else None
+
+    def _stream(self, tag: bytes, data: bytes) -> bytes:
+        stream = Cipher(self._encryption, modes.CTR(tag[:_COUNTER_SIZE])).encryptor()
+        return stream.update(data) + stream.finalize()

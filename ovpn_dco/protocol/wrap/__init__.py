@@ -1,0 +1,1 @@
+"""Protection of control packets: one module for each kind, one interface (`base.Wrapping`)."""

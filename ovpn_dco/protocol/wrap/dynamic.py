@@ -1,0 +1,82 @@
+"""Dynamic tls-crypt: from the first renegotiation on, a key that only these two ends know.
+
+Both ends export 256 bytes from the TLS session of key id 0, mix in the key that protected the
+session so far, and use the result as a tls-crypt key for all control packets of key ids 1 to 7.
+Those of key id 0 keep their protection. The key is made once per session."""
+
+from __future__ import annotations
+
+import errno
+
+from ovpn_dco.errors import AlreadyExists, InvalidArgument
+
+from ..replay import ReplayWindow
+from ..statickey import StaticKey
+from ..wire import ControlPacket, decode_header
+from .base import Role, Wrapping
+from .tls_crypt import TlsCrypt
+
+__all__ = ["EXPORTER_LABEL", "EXPORTER_SIZE", "DynamicTlsCrypt", "derive_dynamic_key"]
+
+EXPORTER_LABEL = b"EXPORTER-OpenVPN-dynamic-tls-crypt"
+"""For the TLS exporter, which must be called without a context: an empty one gives other bytes."""
+EXPORTER_SIZE = 256
+
+
+def derive_dynamic_key(exported: bytes, original: StaticKey | None) -> StaticKey:
+    """The exported bytes, xor the key of the original protection if it had one."""
+    if len(exported) != EXPORTER_SIZE:
+        message = f"{EXPORTER_SIZE} exported bytes are needed, not {len(exported)}"
+        raise InvalidArgument(errno.EINVAL, message, attribute="exported")
+    if original is None:
+        return StaticKey(exported)
+    return StaticKey(bytes(a ^ b for a, b in zip(exported, original.data, strict=True)))
+
+
+class DynamicTlsCrypt:
+    """The original wrapping, joined by the dynamic one as soon as its key is installed."""
+
+    def __init__(self, original: Wrapping, role: Role) -> None:
+        self._original = original
+        self._role = role
+        self._dynamic: TlsCrypt | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether key ids 1 to 7 use the dynamic key."""
+        return self._dynamic is not None
+
+    @property
+    def overhead(self) -> int:
+        """See `Wrapping`; the larger of the two."""
+        return max(self._original.overhead, self._dynamic.overhead if self._dynamic else 0)
+
+    @property
+    def static_key(self) -> StaticKey | None:
+        """See `Wrapping`; that of the original."""
+        return self._original.static_key
+
+    def install(self, exported: bytes, *, window: ReplayWindow | None = None) -> None:
+        """Take the bytes exported from the TLS session of key id 0; once, else `AlreadyExists`.
+
+        Replay ids of the new protection start at 1."""
+        if self._dynamic is not None:
+            raise AlreadyExists(errno.EEXIST, "the dynamic key is made once per session")
+        key = derive_dynamic_key(exported, self._original.static_key)
+        self._dynamic = TlsCrypt(key, self._role, window=window)
+
+    def overhead_of(self, *, key_id: int, message_id: int) -> int:
+        """See `Wrapping`."""
+        return self._for(key_id).overhead_of(key_id=key_id, message_id=message_id)
+
+    def wrap(self, packet: ControlPacket, now: float) -> bytes:
+        """See `Wrapping`."""
+        return self._for(packet.key_id).wrap(packet, now)
+
+    def unwrap(self, data: bytes, now: float) -> ControlPacket:
+        """See `Wrapping`. The key id chooses, in both directions: once the dynamic key is there,
+        nothing of a renegotiation is accepted under the old one."""
+        return self._for(decode_header(data).key_id).unwrap(data, now)
+
+    def _for(self, key_id: int) -> Wrapping:
+        return self._dynamic if key_id and self._dynamic is not None else self._original
