@@ -17,7 +17,7 @@ FILES = {
     "ta.key": b"STATIC KEY\n",
     "crl.pem": b"CRL\n",
     "both.p12": b"\x30\x82",
-    "login": b"alice\r\nsecret\r\n",
+    "login": b"alice\r\nhunter2\r\n",
     "pass": b"opensesame\n",
 }
 CLIENT = (

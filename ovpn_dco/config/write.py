@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from .endpoints import ClientConfig, PoolConfig, ServerConfig
+from .endpoints import PULL_RESTART_S, ClientConfig, PoolConfig, ServerConfig
 from .lexer import quote
 from .options import (
     Credentials,
@@ -85,11 +85,8 @@ def _client(config: ClientConfig) -> Lines:
         yield from _user_pass(config.auth.credentials)
     if not config.auth.cache:
         yield "auth-nocache"
-    keepalive = config.keepalive
-    if keepalive.ping_s:
-        yield _line("keepalive", keepalive.ping_s, keepalive.restart_s)
-    elif keepalive.restart_s:
-        yield _line("ping-restart", keepalive.restart_s)
+    yield from _line_unless("ping", config.keepalive.ping_s, 0)
+    yield from _line_unless("ping-restart", config.keepalive.restart_s, PULL_RESTART_S)
     yield from _shared(config)
 
 

@@ -151,7 +151,7 @@ CLIENT_FIELDS: list[tuple[str, str, Any]] = [
     ("inactive 60 9000000000", "keepalive.inactive_bytes", 9_000_000_000),
     ("session-timeout 3600", "keepalive.session_timeout_s", 3600),
     ("auth-user-pass", "auth.user_pass", True),
-    ("auth-user-pass login", "auth.credentials", Credentials("alice", "secret")),
+    ("auth-user-pass login", "auth.credentials", Credentials("alice", "hunter2")),
     ("<auth-user-pass>\nbob\n</auth-user-pass>", "auth.credentials", Credentials("bob")),
     ("auth-user-pass username-only", "auth.username_only", True),
     ("auth-retry nointeract", "auth.retry", AuthRetry.NOINTERACT),
