@@ -166,8 +166,8 @@ _TRANSPORT = [
         connection=True,
     ),
     _supported("explicit-exit-notify", BOTH, 0, 1, h.explicit_exit_notify, connection=True),
-    _supported("tun-mtu", BOTH, 1, 1, into("mtu.tun_mtu", integer(576, 65451)), connection=True),
-    _supported("tun-mtu-max", BOTH, 1, 1, into("mtu.tun_mtu_max", integer(576, 65451))),
+    _supported("tun-mtu", BOTH, 1, 1, into("mtu.tun_mtu", integer(100, 65451)), connection=True),
+    _supported("tun-mtu-max", BOTH, 1, 1, into("mtu.tun_mtu_max", integer(100, 65451))),
     _supported("mssfix", BOTH, 0, 2, h.mssfix, connection=True),
 ]
 
@@ -325,8 +325,6 @@ _ACCEPTED = [
         "bcast-buffers tcp-queue-limit hash-size", "tables and queues have sizes of their own"
     ),
     *_ignored("machine-readable-output suppress-timestamps", "the log is the program's"),
-    *_ignored("nice", "priority is set by what starts the program"),
-    *_ignored("daemon", "what starts the program puts it in the background"),
     *_ignored("preresolve", "names are resolved before each attempt"),
     *_warned(
         "comp-lzo", "no: works only with a peer that does not frame packets for it", s.comp_lzo, 1
@@ -342,7 +340,7 @@ _ACCEPTED = [
         "ns-cert-type", "no effect: remote-cert-tls does its work", s.ns_cert_type, 1, least=1
     ),
     *_warned("persist-local-ip persist-remote-ip", "no effect: addresses are resolved anew"),
-    *_warned("chroot mlock writepid", "no effect: leave it to what starts the program"),
+    *_warned("chroot daemon mlock nice writepid", "no effect: leave it to what starts the program"),
     *_warned("cd", "no effect: names of files are relative to the folder of the configuration"),
     *_warned("syslog echo", "no effect: the log is the program's"),
     *_warned("bind-dev", "no effect: give the socket to the device in code"),

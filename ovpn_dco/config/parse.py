@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,6 +24,9 @@ from .rules import Severity, broken
 from .settings import FILE_MAX, ReadFile, Role, Settings, build
 
 DEPTH_MAX = 10
+PROBLEMS_MAX = 100
+# What may be a directive. A line of a key that lost its <key> is none, and no message repeats it.
+_NAME = re.compile(r"(?![0-9a-f]{16})[a-z][a-z0-9_-]{1,39}", re.ASCII)
 # Sections of which every <connection> has its own.
 _CONNECTION = ("transport.", "mtu.", "wrap.")
 
@@ -117,6 +121,9 @@ def _run(text: str, source: str, settings: Settings, depth: int) -> None:
     settings.problems += problems
     blocks = {directive.name for directive in directives if directive.inline is not None}
     for directive in directives:
+        if len(settings.problems) >= PROBLEMS_MAX:
+            settings.refuse(directive, "was not looked at, nor is anything after it")
+            break
         if directive.arguments[:1] == ("[inline]",):
             _inline_marker(directive, blocks, settings)
         elif directive.name == "config":
@@ -143,8 +150,8 @@ def _nested(directive: Directive, settings: Settings, depth: int) -> None:
         return
     try:
         data = settings.read(directive.arguments[0])
-    except Refusal as refusal:
-        settings.refuse(directive, str(refusal))
+    except ValueError as error:
+        settings.refuse(directive, str(error))
         return
     _run_bytes(data, directive.arguments[0], settings, depth + 1)
 
@@ -178,10 +185,13 @@ def apply(directive: Directive, settings: Settings, *, connection: bool = False)
 
 
 def _unknown(directive: Directive, settings: Settings, *, tolerated: bool) -> None:
-    if tolerated or settings.tolerates_all or directive.name in settings.tolerated:
+    tolerated = tolerated or settings.tolerates_all or directive.name in settings.tolerated
+    if _NAME.fullmatch(directive.name) is None:
+        directive = replace(directive, name="(no name)")
+    if tolerated:
         settings.warn(directive, "no effect: unknown directive")
         return
-    near = get_close_matches(directive.name[:64], DIRECTIVES, 1)
+    near = get_close_matches(directive.name, DIRECTIVES, 1)
     hint = f", did you mean {near[0]}?" if near else ""
     settings.refuse(directive, f"unknown directive{hint}")
 
@@ -230,6 +240,7 @@ def _connection(directive: Directive, settings: Settings) -> None:
         path: value for path, value in settings.values.items() if path.startswith(_CONNECTION)
     }
     inner.problems, inner.warnings = settings.problems, settings.warnings
+    inner.said = settings.said
     directives, problems = lex(directive.inline or "", directive.source, directive.line + 1)
     settings.problems += problems
     for inside in directives:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .endpoints import ClientConfig, ServerConfig
+from .handlers import check_pushed
 from .options import ClientCert, Topology
+from .problems import Refusal
 
 
 class Severity(enum.Enum):
@@ -235,6 +237,13 @@ def _pool_ipv6_outside(subject: Subject) -> bool:
     return pool.first_ipv6.ip not in pool.local_ipv6.network
 
 
+def _can_be_pushed(option: str) -> bool:
+    try:
+        return bool(check_pushed(option))
+    except Refusal:
+        return False
+
+
 def _passwords_checked(subject: Subject) -> bool:
     config = subject.config
     return config.auth.user_pass_hook is not None or config.management.client_auth
@@ -324,6 +333,11 @@ SERVER: tuple[Rule, ...] = (
         "auth-gen-token-secret",
         "needs auth-gen-token beside it",
         also=("auth-gen-token",),
+    ),
+    Rule(
+        lambda s: any(not _can_be_pushed(option) for option in s.config.push.options),
+        "push",
+        "has an option that no client can read: too long, empty, or with a comma",
     ),
     Rule(
         lambda s: s.config.pool.duplicate_cn and s.config.pool.persist_path is not None,

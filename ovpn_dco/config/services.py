@@ -51,9 +51,11 @@ def management(directive: Directive, settings: Settings) -> None:
     unix = port == "unix"
     settings.set("management.host", values.path(where) if unix else values.host(where))
     settings.set("management.port", None if unix else values.port(port))
+    if password == ["stdin"]:
+        raise Refusal("asks nobody for its password: name a file")
     if not unix and not password:
         settings.warn(directive, "has no password: every user of this machine can connect")
-    if password and password[0] != "stdin":
+    if password:
         named = replace(directive, arguments=tuple(password))
         settings.set("management.password", settings.material(named))
 

@@ -43,6 +43,7 @@ class Settings:
         self.given: dict[str, Directive] = {}
         self.problems: list[Problem] = []
         self.warnings: list[ConfigWarning] = []
+        self.said: set[tuple[str, str]] = set()
         self.tolerated: set[str] = set()
         self.tolerates_all = False
 
@@ -56,7 +57,8 @@ class Settings:
 
     def warn(self, directive: Directive, text: str) -> None:
         """Notes a warning; the same about the same directive is said once."""
-        if not any((w.directive, w.text) == (directive.name, text) for w in self.warnings):
+        if (directive.name, text) not in self.said:
+            self.said.add((directive.name, text))
             warning = ConfigWarning(directive.source, directive.line, directive.name, text)
             self.warnings.append(warning)
 

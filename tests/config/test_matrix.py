@@ -392,6 +392,7 @@ def test_refused_with_line_and_reason(name: str, role: str) -> None:
         ("iroute 10.0.0.0 255.0.0.0", "is for files of client-config-dir"),
         ("verbb 3", "did you mean verb?"),
         ("management nowhere! 1", "no host name"),
+        ("management 127.0.0.1 1 stdin", "name a file"),
         ("user $(id)", "no name of a user"),
         ("setenv 1x y", "no name of a variable"),
     ],

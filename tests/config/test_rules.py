@@ -134,8 +134,8 @@ def test_rules_that_warn(text: str, directive: str, reason: str) -> None:
 def test_every_rule_is_broken_here() -> None:
     broken = {directive for _, directive, *_ in CLIENT_BROKEN + SERVER_BROKEN}
     broken |= {directive for _, directive, _ in WARNED}
-    # A file cannot get there: `topology` itself refuses.
-    assert {rule.directive for rule in CLIENT_RULES + SERVER_RULES} - broken == {"topology"}
+    # A file cannot get there: the directives themselves refuse.
+    assert {rule.directive for rule in CLIENT_RULES + SERVER_RULES} - broken == {"topology", "push"}
 
 
 TLS = TlsConfig(ca=Material(b"CA"), cert=Material(b"CERT"), key=Material(b"KEY"))
@@ -149,6 +149,8 @@ def test_rules_hold_for_values_made_in_code() -> None:
     assert [p.directive for p in caught.value.problems] == ["cert", "remote", "cert"]
     with pytest.raises(ConfigError, match="subnet"):
         check(replace(server(), device=replace(server().device, topology=Topology.P2P)))
+    with pytest.raises(ConfigError, match="no client can read"):
+        check(replace(server(), push=replace(server().push, options=("a,b",))))
     pool = replace(server().pool, first_ipv4=IPv4Address("10.8.0.1"))
     with pytest.raises(ConfigError, match="own address"):
         check(replace(server(), pool=pool))

@@ -132,6 +132,25 @@ def test_a_refusal_repeats_no_secret(line: str) -> None:
     assert "SECRET" not in repr(caught.value.problems)
 
 
+@pytest.mark.parametrize(
+    "line", ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "Secret1="]
+)
+@pytest.mark.parametrize("before", ["", "setenv FORWARD_COMPATIBLE 1\n"])
+def test_a_key_that_lost_its_tag_is_not_repeated(line: str, before: str) -> None:
+    text = f"{CLIENT}{before}{line}\nverb x\n"
+    with pytest.raises(ConfigError) as caught:
+        parse_client(text)
+    assert line not in str(caught.value)
+    tolerated = parse_client(f"{CLIENT}setenv FORWARD_COMPATIBLE 1\n{line}\n")
+    assert line not in str(tolerated.warnings[0])
+
+
+def test_problems_without_end_are_cut_off() -> None:
+    found = problems(client, "odd\n" * 5000)
+    assert len(found) == 101
+    assert found[-1].reason == "was not looked at, nor is anything after it"
+
+
 def test_a_file_is_not_read_for_a_refused_directive() -> None:
     files = Files(FILES)
     with pytest.raises(ConfigError):
