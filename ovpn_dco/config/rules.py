@@ -67,7 +67,8 @@ def _has_trust(subject: Subject) -> bool:
 
 def _reneg_min(subject: Subject) -> bool:
     data = subject.config.data
-    return data.renegotiate_min_s is not None and data.renegotiate_min_s > data.renegotiate_s
+    least = data.renegotiate_min_s
+    return least is not None and bool(least > data.renegotiate_s)
 
 
 def _tcp(subject: Subject) -> bool:
@@ -77,7 +78,7 @@ def _tcp(subject: Subject) -> bool:
 def _management(name: str) -> Callable[[Subject], bool]:
     def condition(subject: Subject) -> bool:
         management = subject.config.management
-        return management.host is None and getattr(management, name)
+        return management.host is None and bool(getattr(management, name))
 
     return condition
 
@@ -227,7 +228,7 @@ def _pool_outside(subject: Subject) -> bool:
         return pool.first_ipv4 is not None
     network, own = pool.local_ipv4.network, pool.local_ipv4.ip
     inside = pool.first_ipv4 in network and pool.last_ipv4 in network
-    return not inside or pool.first_ipv4 <= own <= pool.last_ipv4
+    return not inside or bool(pool.first_ipv4 <= own <= pool.last_ipv4)
 
 
 def _pool_ipv6_outside(subject: Subject) -> bool:
@@ -246,7 +247,7 @@ def _can_be_pushed(option: str) -> bool:
 
 def _passwords_checked(subject: Subject) -> bool:
     config = subject.config
-    return config.auth.user_pass_hook is not None or config.management.client_auth
+    return config.auth.user_pass_hook is not None or bool(config.management.client_auth)
 
 
 SERVER: tuple[Rule, ...] = (
