@@ -7,8 +7,8 @@ FUZZ_SECONDS ?= 60
 PYTEST_ARGS  ?=
 BENCH_ARGS   ?=
 # What `make test-installed` runs: what needs the package only, not the source tree.
-INSTALLED_TESTS ?= tests/unit tests/vectors tests/property tests/packaging/test_artifacts.py \
-                   tests/packaging/test_import.py
+INSTALLED_TESTS ?= tests/unit tests/vectors tests/property tests/config \
+                   tests/packaging/test_artifacts.py tests/packaging/test_import.py
 
 export PYTHON
 PY := $(VENV)/bin/python

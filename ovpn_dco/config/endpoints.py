@@ -1,0 +1,239 @@
+"""The two configurations: `ClientConfig` and `ServerConfig`, made of the parts of `options.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Interface,
+    IPv6Network,
+)
+
+from ..model import Feature
+from .options import (
+    AuthConfig,
+    DataChannelConfig,
+    DeviceConfig,
+    Epoch,
+    FilterAction,
+    Hook,
+    KeepaliveConfig,
+    LifecycleConfig,
+    LoggingConfig,
+    ManagementConfig,
+    MtuConfig,
+    Protocol,
+    RemoteConfig,
+    RoutesConfig,
+    TlsConfig,
+    TransportConfig,
+    VerifyConfig,
+    WrapConfig,
+)
+from .problems import ConfigWarning
+
+# Seconds after which a client that pulls gives up a silent server, unless it is told otherwise.
+PULL_RESTART_S = 120
+MAX_CLIENTS = 1024
+MAX_ROUTES_PER_CLIENT = 256
+
+
+def _requirements(protocols: set[Protocol], epoch: Epoch) -> set[Feature]:
+    needed = {Feature.TCP if protocol.is_tcp else Feature.UDP for protocol in protocols}
+    return needed | ({Feature.EPOCH_KEYS} if epoch is Epoch.REQUIRE else set())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientHooks:
+    """Python callables in the places where OpenVPN runs programs of a client."""
+
+    up: Hook = None
+    down: Hook = None
+    route_up: Hook = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionConfig:
+    """Which remote comes next. `resolve_retry_s` None: for ever."""
+
+    random: bool = False
+    resolve_retry_s: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullConfig:
+    """What of a server's options is taken; the first filter whose prefix fits decides."""
+
+    enabled: bool = True
+    filters: tuple[tuple[FilterAction, str], ...] = ()
+    push_peer_info: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientConfig:
+    """A client. `environment` is of `setenv`; `warnings` are of the parser and do not compare."""
+
+    remotes: tuple[RemoteConfig, ...] = ()
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    transport: TransportConfig = field(default_factory=TransportConfig)
+    connection: ConnectionConfig = field(default_factory=ConnectionConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
+    verify: VerifyConfig = field(default_factory=VerifyConfig)
+    wrap: WrapConfig = field(default_factory=WrapConfig)
+    data: DataChannelConfig = field(default_factory=DataChannelConfig)
+    mtu: MtuConfig = field(default_factory=MtuConfig)
+    keepalive: KeepaliveConfig = field(
+        default_factory=lambda: KeepaliveConfig(restart_s=PULL_RESTART_S)
+    )
+    auth: AuthConfig = field(default_factory=AuthConfig)
+    pull: PullConfig = field(default_factory=PullConfig)
+    routes: RoutesConfig = field(default_factory=RoutesConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    management: ManagementConfig = field(default_factory=ManagementConfig)
+    lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    hooks: ClientHooks = field(default_factory=ClientHooks)
+    warnings: tuple[ConfigWarning, ...] = field(default=(), compare=False)
+
+    def remote_protocol(self, remote: RemoteConfig) -> Protocol:
+        """The protocol for one of `remotes`."""
+        if remote.protocol is not None:
+            return remote.protocol
+        return (remote.transport or self.transport).protocol
+
+    def requirements(self) -> set[Feature]:
+        """What the back end must be able to do for this configuration."""
+        protocols = {self.remote_protocol(remote) for remote in self.remotes}
+        return _requirements(protocols or {self.transport.protocol}, self.data.epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerHooks:
+    """Python callables in the places where OpenVPN runs programs of a server."""
+
+    client_connect: Hook = None
+    client_disconnect: Hook = None
+    client_response: Hook = None
+    learn_address: Hook = None
+    tls_crypt_v2_verify: Hook = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushConfig:
+    """Options for every client, each as the text that goes to it."""
+
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitsConfig:
+    """Limits on newcomers, each (how many, in how many seconds). None: no limit."""
+
+    connect_frequency: tuple[int, int] | None = None
+    initial_frequency: tuple[int, int] = (100, 10)
+    max_routes_per_client: int = MAX_ROUTES_PER_CLIENT
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """Addresses of the server and its clients, and who the clients are.
+
+    `local_ipv4` and `local_ipv6` are the server's with the length of its network. A client's IPv6
+    address is as far from `first_ipv6` as its IPv4 address is from `first_ipv4`. `announce`: the
+    gateway and the topology are pushed, as `server` does."""
+
+    local_ipv4: IPv4Interface | None = None
+    first_ipv4: IPv4Address | None = None
+    last_ipv4: IPv4Address | None = None
+    local_ipv6: IPv6Interface | None = None
+    first_ipv6: IPv6Interface | None = None
+    announce: bool = False
+    persist_path: str | None = None
+    persist_interval_s: int = 600
+    client_config_dir: str | None = None
+    client_config_required: bool = False
+    client_to_client: bool = False
+    duplicate_cn: bool = False
+    max_clients: int = MAX_CLIENTS
+
+    @classmethod
+    def for_networks(
+        cls, ipv4: IPv4Network | None = None, ipv6: IPv6Network | None = None
+    ) -> PoolConfig:
+        """What `server` and `server-ipv6` stand for; ValueError if a network has no room.
+
+        The server is .1 and clients get .2 to the last but the broadcast address; in IPv6 the
+        server is ::1 and clients start at ::1000, or at ::2 in a network of less than 16 bits."""
+        pool = {**_ipv4_pool(ipv4), **_ipv6_pool(ipv6)}
+        return cls(**pool)  # type: ignore[arg-type]
+
+
+def _ipv4_pool(network: IPv4Network | None) -> dict[str, object]:
+    if network is None:
+        return {}
+    if not 16 <= network.prefixlen <= 30:
+        raise ValueError("network must have a prefix of 16 to 30 bits")
+    return {
+        "local_ipv4": IPv4Interface((int(network[1]), network.prefixlen)),
+        "first_ipv4": network[2],
+        "last_ipv4": network[-2],
+        "announce": True,
+    }
+
+
+def _ipv6_pool(network: IPv6Network | None) -> dict[str, object]:
+    if network is None:
+        return {}
+    if not 64 <= network.prefixlen <= 124:
+        raise ValueError("network must have a prefix of 64 to 124 bits")
+    first = network[0x1000 if network.prefixlen < 112 else 2]
+    return {
+        "local_ipv6": IPv6Interface((int(network[1]), network.prefixlen)),
+        "first_ipv6": IPv6Interface((int(first), network.prefixlen)),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """A server. `environment` is of `setenv`; `warnings` are of the parser and do not compare."""
+
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    transport: TransportConfig = field(default_factory=lambda: TransportConfig(bind=True))
+    tls: TlsConfig = field(default_factory=TlsConfig)
+    verify: VerifyConfig = field(default_factory=VerifyConfig)
+    wrap: WrapConfig = field(default_factory=WrapConfig)
+    data: DataChannelConfig = field(default_factory=DataChannelConfig)
+    mtu: MtuConfig = field(default_factory=MtuConfig)
+    keepalive: KeepaliveConfig = field(default_factory=KeepaliveConfig)
+    auth: AuthConfig = field(default_factory=AuthConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    push: PushConfig = field(default_factory=PushConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    routes: RoutesConfig = field(default_factory=RoutesConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    management: ManagementConfig = field(default_factory=ManagementConfig)
+    lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    hooks: ServerHooks = field(default_factory=ServerHooks)
+    warnings: tuple[ConfigWarning, ...] = field(default=(), compare=False)
+
+    def pushed_options(self) -> tuple[str, ...]:
+        """All that every client is sent: `push` lines, then what `server` and `keepalive` add."""
+        options = list(self.push.options)
+        if self.pool.announce and self.pool.local_ipv4 is not None:
+            options += [f"route-gateway {self.pool.local_ipv4.ip}", "topology subnet"]
+        if self.keepalive.pushed is not None:
+            interval, timeout = self.keepalive.pushed
+            options += [f"ping {interval}", f"ping-restart {timeout}"]
+        return tuple(dict.fromkeys(options))
+
+    def requirements(self) -> set[Feature]:
+        """What the back end must be able to do for this configuration.
+
+        Files of `client-config-dir`, and a hook in their place, may route networks to clients."""
+        needed = _requirements({self.transport.protocol}, self.data.epoch)
+        if self.pool.client_config_dir is not None or self.hooks.client_connect is not None:
+            needed.add(Feature.IROUTES)
+        return needed
