@@ -145,9 +145,10 @@ def test_chosen_ciphers_and_curve_are_used() -> None:
     client, _ = done(
         maximum=TlsVersion.TLS_1_2,
         ciphers=openssl_cipher_names("TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256"),
-        groups=("secp384r1",),
+        groups=("prime256v1",),
     )
     assert client.cipher == "ECDHE-ECDSA-AES128-GCM-SHA256"
+    assert "256" in (client._connection.get_group_name() or "")
     client, _ = done(ciphersuites="TLS_CHACHA20_POLY1305_SHA256")
     assert client.cipher == "TLS_CHACHA20_POLY1305_SHA256"
 

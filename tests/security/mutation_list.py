@@ -860,7 +860,7 @@ static void nonce_make(""",
         certificates("test_expired_or_early"),
         TLS,
         "                self._check_error(code, depth)\n",
-        "                self._check_error(18, 0 * code * depth)\n",
+        "                pass\n",
     ),
     Mutation(
         "pin-excuses-any-error",
