@@ -1,0 +1,231 @@
+"""What a peer's certificate says, and the rules about it that OpenSSL has no switch for.
+
+Chain, signatures, validity and revocation are OpenSSL's (`tls.py`); here are the rules that VPN
+configurations add: usage (`remote-cert-tls`), name (`verify-x509-name`), fingerprint
+(`peer-fingerprint`). Certificates are those of RFC 5280."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from ovpn_dco.errors import DcoError
+
+__all__ = [
+    "CertificateRules",
+    "CertificateUsage",
+    "NameRule",
+    "PeerCertificate",
+    "PeerName",
+    "TlsError",
+    "TlsFailure",
+]
+
+FINGERPRINT_SIZE = 32
+
+# The short names that OpenSSL prints; what is missing here appears as a dotted number.
+_SHORT_NAMES = {
+    "2.5.4.3": "CN",
+    "2.5.4.4": "SN",
+    "2.5.4.5": "serialNumber",
+    "2.5.4.6": "C",
+    "2.5.4.7": "L",
+    "2.5.4.8": "ST",
+    "2.5.4.9": "street",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+    "2.5.4.12": "title",
+    "2.5.4.17": "postalCode",
+    "2.5.4.41": "name",
+    "2.5.4.42": "GN",
+    "2.5.4.43": "initials",
+    "2.5.4.44": "generationQualifier",
+    "2.5.4.46": "dnQualifier",
+    "2.5.4.65": "pseudonym",
+    "0.9.2342.19200300.100.1.1": "UID",
+    "0.9.2342.19200300.100.1.25": "DC",
+    "1.2.840.113549.1.9.1": "emailAddress",
+    "1.2.840.113549.1.9.2": "unstructuredName",
+}
+
+
+class TlsFailure(enum.Enum):
+    """Why a handshake, or the session after it, failed."""
+
+    EXPIRED = "certificate has expired"
+    NOT_YET_VALID = "certificate is not valid yet"
+    REVOKED = "certificate is revoked"
+    UNKNOWN_CA = "certificate was not issued by a known authority"
+    WRONG_USAGE = "certificate was not made for this use"
+    WRONG_NAME = "certificate has another name"
+    WRONG_FINGERPRINT = "certificate has another fingerprint"
+    NO_CERTIFICATE = "peer has no certificate"
+    NO_CRL = "no revocation list of the issuer"
+    CRL_NOT_CURRENT = "revocation list has expired or is not valid yet"
+    CHAIN_TOO_LONG = "certificate chain is too long"
+    BAD_CERTIFICATE = "certificate was refused"
+    ALERT = "peer gave up"
+    PROTOCOL = "TLS protocol error"
+    OVERFLOW = "more was sent than anybody reads"
+
+
+class TlsError(DcoError):
+    """EACCES for a refused certificate, EPROTO otherwise; `reason` says why."""
+
+    def __init__(self, reason: TlsFailure, detail: str = "") -> None:
+        number = errno.EPROTO if reason in _PROTOCOL_FAILURES else errno.EACCES
+        super().__init__(number, f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.detail = detail
+
+
+_PROTOCOL_FAILURES = (TlsFailure.ALERT, TlsFailure.PROTOCOL, TlsFailure.OVERFLOW)
+
+
+class CertificateUsage(enum.Enum):
+    """What `remote-cert-tls` asks for: the extended key usage, as a dotted number."""
+
+    SERVER = "1.3.6.1.5.5.7.3.1"
+    CLIENT = "1.3.6.1.5.5.7.3.2"
+
+
+class NameRule(enum.Enum):
+    """The types of `verify-x509-name`."""
+
+    SUBJECT = "subject"
+    NAME = "name"
+    NAME_PREFIX = "name-prefix"
+
+
+@dataclass(frozen=True)
+class PeerName:
+    """The name that the peer's certificate must have, and how it is compared."""
+
+    value: str
+    rule: NameRule = NameRule.SUBJECT
+
+
+@dataclass(frozen=True)
+class PeerCertificate:
+    """A certificate that was accepted.
+
+    `subject` is in the order of the certificate, `C=KG, L=Bishkek, CN=Server-1`. `common_name` is
+    the last attribute of the configured kind. In both, what is not printable became `_`.
+    `fingerprint` is the SHA-256 of the DER bytes; `chain` are those of the verified chain from the
+    leaf on, which a renegotiation must repeat. `serial` is the leaf's number."""
+
+    subject: str
+    common_name: str
+    fingerprint: bytes
+    serial: int
+    chain: tuple[bytes, ...]
+
+    @classmethod
+    def of(
+        cls, leaf: x509.Certificate, chain: Sequence[x509.Certificate], name_field: str
+    ) -> PeerCertificate:
+        """Of the leaf; `chain` starts with it, or is empty."""
+        return cls(
+            printable(subject_text(leaf.subject)),
+            printable(last_value(leaf.subject, name_field)),
+            fingerprint_of(leaf),
+            leaf.serial_number,
+            tuple(fingerprint_of(one) for one in chain or (leaf,)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificateRules:
+    """Rules for the leaf, all of which must hold. An empty `fingerprints` allows any."""
+
+    usage: CertificateUsage | None = None
+    name: PeerName | None = None
+    fingerprints: frozenset[bytes] = frozenset()
+    revoked_serials: frozenset[int] = frozenset()
+    name_field: str = "CN"
+
+    def check(self, leaf: x509.Certificate) -> None:
+        """Raises TlsError for the first rule that is broken."""
+        self._check_fingerprint(leaf)
+        self._check_usage(leaf)
+        self._check_name(leaf)
+
+    def check_serial(self, certificate: x509.Certificate) -> None:
+        """Raises TlsError for a serial number that is revoked; for every level of the chain."""
+        if certificate.serial_number in self.revoked_serials:
+            raise TlsError(TlsFailure.REVOKED, f"serial number {certificate.serial_number}")
+
+    def allows_fingerprint(self, leaf: x509.Certificate) -> bool:
+        """Whether this very certificate was named."""
+        mine = fingerprint_of(leaf)
+        return any(hmac.compare_digest(mine, allowed) for allowed in self.fingerprints)
+
+    def _check_fingerprint(self, leaf: x509.Certificate) -> None:
+        if self.fingerprints and not self.allows_fingerprint(leaf):
+            raise TlsError(TlsFailure.WRONG_FINGERPRINT, fingerprint_of(leaf).hex(":"))
+
+    def _check_usage(self, leaf: x509.Certificate) -> None:
+        if self.usage is None:
+            return
+        try:
+            leaf.extensions.get_extension_for_class(x509.KeyUsage)
+            extended = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+            raise TlsError(TlsFailure.WRONG_USAGE, "it does not say what it is for") from None
+        if self.usage.value not in {usage.dotted_string for usage in extended}:
+            raise TlsError(TlsFailure.WRONG_USAGE, f"it is not for a {self.usage.name.lower()}")
+
+    def _check_name(self, leaf: x509.Certificate) -> None:
+        name = last_value(leaf.subject, self.name_field)
+        if not name:
+            raise TlsError(TlsFailure.WRONG_NAME, f"its subject has no {self.name_field}")
+        if self.name is None:
+            return
+        # Compared as it is in the certificate: `_` must not match what was replaced by it.
+        if self.name.rule is NameRule.NAME:
+            same = name == self.name.value
+        elif self.name.rule is NameRule.NAME_PREFIX:
+            same = name.startswith(self.name.value)
+        else:
+            same = subject_text(leaf.subject) == self.name.value
+        if not same:
+            raise TlsError(TlsFailure.WRONG_NAME, printable(subject_text(leaf.subject)))
+
+
+def subject_text(name: x509.Name) -> str:
+    """The whole name in the order of the certificate, as OpenSSL prints it with short names."""
+    return ", ".join(
+        " + ".join(f"{_short_name(one)}={_text(one)}" for one in part) for part in name.rdns
+    )
+
+
+def last_value(name: x509.Name, field: str) -> str:
+    """The last attribute with this short name or dotted number; empty if there is none."""
+    found = [_text(one) for one in name if field in (_short_name(one), one.oid.dotted_string)]
+    return found[-1] if found else ""
+
+
+def fingerprint_of(certificate: x509.Certificate) -> bytes:
+    """SHA-256 of the DER bytes."""
+    return certificate.fingerprint(hashes.SHA256())
+
+
+def printable(text: str) -> str:
+    """The text with `_` for whatever a log, a script or a file name should not see."""
+    return "".join(c if c.isprintable() else "_" for c in text)
+
+
+def _short_name(attribute: x509.NameAttribute[str | bytes]) -> str:
+    dotted = attribute.oid.dotted_string
+    return _SHORT_NAMES.get(dotted, dotted)
+
+
+def _text(attribute: x509.NameAttribute[str | bytes]) -> str:
+    value = attribute.value
+    return value if isinstance(value, str) else value.hex()
