@@ -370,19 +370,21 @@ class PushAssembler:
         self._texts = []
         self._size = 0
 
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > MAX_PUSH:
+            raise TextRefused("push", f"is longer than {MAX_PUSH} bytes")
+
     def _take(self, options: Iterable[str]) -> bool:
+        self._grow(len("PUSH_REPLY"))  # empty messages cannot go on for ever either
         more = False
         for text in options:
             name, _, value = text.partition(" ")
             if name == "push-continuation":
                 more = number_of(value, "push-continuation", low=1, high=2) == 2
                 continue
-            self._size += len(text.encode()) + 1
-            if self._size > MAX_PUSH:
-                raise TextRefused("push", f"is longer than {MAX_PUSH} bytes")
+            self._grow(len(text.encode()) + 1)
             self._texts.append(text)
-        # Every message counts, so that empty ones cannot go on for ever.
-        self._size += len("PUSH_REPLY")
         return more
 
 

@@ -87,8 +87,11 @@ def number_of(text: str, what: str, *, low: int = 0, high: int = 0x7FFFFFFF) -> 
 
 
 def encode_base64(text: str) -> str:
-    """Base64 of the UTF-8, on one line, padded."""
-    return base64.b64encode(text.encode()).decode("ascii")
+    """Base64 of the UTF-8, on one line, padded. TextRefused for halves of surrogate pairs."""
+    try:
+        return base64.b64encode(text.encode()).decode("ascii")
+    except UnicodeEncodeError:
+        raise TextRefused("text", "has no UTF-8") from None
 
 
 def decode_base64(text: str, what: str, *, max_bytes: int) -> str:
