@@ -126,7 +126,7 @@ def test_marks(item: str, change: Change) -> None:
 
 ITEMS = st.sampled_from(
     ["-route", "route 10.3.0.1", "?route x", "dns search-domains c", "-dns", "keepalive 1 2",
-     "-?unknown", "ifconfig 10.9.0.9 255.255.255.0", "-keepalive", "tun-mtu 1400"]
+     "-?unknown", "-?peer-id", "?cipher AES-128-GCM", "ifconfig 10.9.0.9 255.255.255.0", "-keepalive", "tun-mtu 1400"]
 )  # fmt: skip
 
 
