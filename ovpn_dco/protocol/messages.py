@@ -121,7 +121,7 @@ class ChallengeIssued(AuthFailed):
 
 @dataclass(frozen=True)
 class AuthPending:
-    """Authentication goes on elsewhere; wait up to `timeout_s` seconds, if given, and keep asking."""
+    """Authentication goes on elsewhere: keep asking, for up to `timeout_s` seconds if given."""
 
     timeout_s: int | None = None
 

@@ -14,7 +14,14 @@ from types import MappingProxyType
 from ..model import Cipher
 from .text import TextRefused, check_text, decode_text
 
-__all__ = ["MAX_OPTIONS", "Compatibility", "Mismatch", "compare", "describe", "parse_options_string"]
+__all__ = [
+    "MAX_OPTIONS",
+    "Compatibility",
+    "Mismatch",
+    "compare",
+    "describe",
+    "parse_options_string",
+]
 
 MAX_OPTIONS = 512
 """Bytes, the NUL included."""

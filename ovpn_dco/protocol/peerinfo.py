@@ -67,6 +67,9 @@ class IvProto(enum.IntFlag):
     """Options may change while connected."""
 
 
+NO_FEATURE = IvProto(0)
+"""What a peer announces that says nothing, or is a legacy one."""
+
 OUR_PROTO = (
     IvProto.DATA_V2
     | IvProto.REQUEST_PUSH
@@ -90,7 +93,7 @@ _PULL_ONLY = (
 
 
 def proto_for(
-    *, pull: bool, epoch: bool, push_update: bool = False, without: IvProto = IvProto(0)
+    *, pull: bool, epoch: bool, push_update: bool = False, without: IvProto = NO_FEATURE
 ) -> IvProto:
     """IV_PROTO to announce. `epoch`: the engine has the epoch format. `without`: switched off."""
     proto = OUR_PROTO
@@ -133,7 +136,7 @@ class Announcement:
 
         Unknown bits are kept: later versions may define them."""
         proto = IvProto(self._number("IV_PROTO"))
-        return proto if IvProto.DATA_V2 in proto else IvProto(0)
+        return proto if IvProto.DATA_V2 in proto else NO_FEATURE
 
     @property
     def ncp_version(self) -> int:

@@ -62,9 +62,7 @@ MAX_PUSH = 65536
 READ_BY: dict[str, tuple[int, int, Reader]] = READERS | DNS_READERS
 
 _FRAMING = "changes the framing of data packets, which data channel offload cannot do"
-_FATAL = frozenset(
-    "ifconfig topology cipher peer-id protocol-flags key-derivation tun-mtu".split()
-)
+_FATAL = frozenset("ifconfig topology cipher peer-id protocol-flags key-derivation tun-mtu".split())
 _WINDOWS = "has a meaning on Windows only"
 _NO_EFFECT = {
     "dhcp-renew": _WINDOWS,

@@ -25,6 +25,7 @@ __all__ = [
     "number_of",
     "shown",
     "split_words",
+    "without_controls",
 ]
 
 MAX_OPTION = 255
@@ -54,6 +55,14 @@ def shown(text: str | bytes, limit: int = 64) -> str:
         text = text[: limit + 1].decode("ascii", "backslashreplace")
     escaped = text[: limit + 1].encode("unicode_escape").decode("ascii")
     return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
+
+
+def without_controls(text: str) -> str:
+    """`text` with an underscore for each character that `check_text` refuses.
+
+    For the username and password of a login, which servers take as they come: a line break there
+    would put lines of the client's own into the log and the management interface."""
+    return "".join("_" if unicodedata.category(c) in _FORBIDDEN else c for c in text)
 
 
 def check_text(text: str, what: str, *, max_bytes: int) -> str:

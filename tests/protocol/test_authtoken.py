@@ -153,7 +153,8 @@ def test_secret_file() -> None:
     assert parse_token_secret("\n" + text.replace("\n", "\r\n")) == SECRET
 
 
-@pytest.mark.parametrize("change", [("auth-token", "tls-crypt-v2"), ("END", "STOP"), ("AAEC", "@@@@"),
+@pytest.mark.parametrize("change", [("auth-token", "tls-crypt-v2"), ("END", "STOP"), ("AAEC",
+"@@@@"),
                                     ("AAEC", "AAECAAEC"), ("AAEC", "\u00e4")])  # fmt: skip
 def test_secret_file_with_a_bad_form(change: tuple[str, str]) -> None:
     with pytest.raises(TextRefused, match="secret"):

@@ -20,7 +20,9 @@ from ovpn_dco.protocol.challenge import (
 )
 from ovpn_dco.protocol.text import TextRefused
 
-PLAIN = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cs"]), max_size=40)
+PLAIN = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cs"]), max_size=40
+)
 STATE_IDS = st.from_regex(r"[!-9;-~]{1,30}", fullmatch=True)
 
 
@@ -68,7 +70,9 @@ def test_dynamic_challenge_with_a_bad_form(text: str) -> None:
         parse_dynamic_challenge(text)
 
 
-@pytest.mark.parametrize("text", ["CRV1:", "CRV1::id:x:y", "CRV1:R:id::y", "CRV1::::y", "CRV1::a\n::y"])
+@pytest.mark.parametrize(
+    "text", ["CRV1:", "CRV1::id:x:y", "CRV1:R:id::y", "CRV1::::y", "CRV1::a\n::y"]
+)
 def test_dynamic_answer_with_a_bad_form(text: str) -> None:
     with pytest.raises(TextRefused):
         parse_dynamic_answer(text)
@@ -101,8 +105,10 @@ def test_other_information(text: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "file:///etc/passwd", "javascript:alert(1)", "https://a/ b", "https://a/`id`", "https://a/$(id)",
-     "https://a/'", 'https://a/"', "https://a/\\", "https://a/|x", "https://a/<x>", "https://\u00e4/",
+    ["", "file:///etc/passwd", "javascript:alert(1)", "https://a/ b", "https://a/`id`",
+    "https://a/$(id)",
+     "https://a/'",
+     'https://a/"', "https://a/\\", "https://a/|x", "https://a/<x>", "https://\u00e4/",
      "-x https://a/", "https://a/\n"],
 )  # fmt: skip
 def test_address_that_nobody_should_open(url: str) -> None:
@@ -133,9 +139,17 @@ def test_challenges_are_read_as_built(
     assert parse_dynamic_answer(answer.as_password()) == answer
 
 
-@given(st.sampled_from(["", "SCRV1:", "CRV1:", "CRV1::", "CR_TEXT:", "WEB_AUTH:", "OPEN_URL:"]), st.text())
+@given(
+    st.sampled_from(["", "SCRV1:", "CRV1:", "CRV1::", "CR_TEXT:", "WEB_AUTH:", "OPEN_URL:"]),
+    st.text(),
+)
 def test_any_text(start: str, text: str) -> None:
-    readers = (parse_static_answer, parse_dynamic_challenge, parse_dynamic_answer, parse_pending_request)
+    readers = (
+        parse_static_answer,
+        parse_dynamic_challenge,
+        parse_dynamic_answer,
+        parse_pending_request,
+    )
     for read in readers:
         try:
             value = read(start + text)

@@ -35,7 +35,9 @@ from ovpn_dco.protocol.messages import (
 )
 from ovpn_dco.protocol.text import TextRefused
 
-PLAIN = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cs"]), max_size=60)
+PLAIN = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cs"]), max_size=60
+)
 CHALLENGE = "CRV1:R,E:abc:Y3Ix:PIN, please"
 
 CANONICAL = [
@@ -50,7 +52,8 @@ CANONICAL = [
     ("AUTH_FAILED,TEMP", AuthFailedTemporarily()),
     ("AUTH_FAILED,TEMP[backoff 42,advance no]: full",
      AuthFailedTemporarily("full", backoff_s=42, advance=Advance.NO)),
-    ("AUTH_FAILED,TEMP[advance addr]: full", AuthFailedTemporarily("full", advance=Advance.ADDRESS)),
+    ("AUTH_FAILED,TEMP[advance addr]: full", AuthFailedTemporarily("full",
+    advance=Advance.ADDRESS)),
     ("AUTH_FAILED," + CHALLENGE,
      ChallengeIssued(CHALLENGE, challenge=DynamicChallenge(
          "abc", "cr1", "PIN, please", echo=True, response_required=True))),
@@ -196,7 +199,9 @@ def test_memory_is_bounded_without_any_end() -> None:
 
 
 TEXTS = st.sampled_from([text for text, _ in CANONICAL]).map(str.encode)
-PIECES = st.lists(st.binary(max_size=40) | TEXTS | st.just(b"\0") | st.just(b"x" * 1500), max_size=12)
+PIECES = st.lists(
+    st.binary(max_size=40) | TEXTS | st.just(b"\0") | st.just(b"x" * 1500), max_size=12
+)
 
 
 @given(PIECES, st.data())

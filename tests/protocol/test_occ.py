@@ -100,7 +100,9 @@ def test_any_bytes(data: bytes) -> None:
         assert item.expected != item.received
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z-]{1,12}", fullmatch=True), st.just("") | st.just("1 2")))
+@given(
+    st.dictionaries(st.from_regex(r"[a-z-]{1,12}", fullmatch=True), st.just("") | st.just("1 2"))
+)
 def test_any_items(items: dict[str, str]) -> None:
     built = Compatibility(items)
     if len(str(built)) < MAX_OPTIONS and len(items) < 64:

@@ -93,7 +93,8 @@ def test_number_that_is_none(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "peer_id"), [("a", 10), ("00FfFF", 65535), ("", None), ("-1", None), ("1000000", None)]
+    ("value", "peer_id"),
+    [("a", 10), ("00FfFF", 65535), ("", None), ("-1", None), ("1000000", None)],
 )
 def test_peer_id(value: str, peer_id: int | None) -> None:
     assert parse_peer_info(f"ID={value}\n".encode()).peer_id == peer_id
@@ -101,7 +102,8 @@ def test_peer_id(value: str, peer_id: int | None) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"no equals", b"=x", b"1X=x", b"A B=x", b"IV_VER=a\tb", b"IV_VER=\xff", b"IV_VER=" + b"x" * 512,
+    [b"no equals", b"=x", b"1X=x", b"A B=x", b"IV_VER=a\tb", b"IV_VER=\xff",
+    b"IV_VER=" + b"x" * 512,
      b"IV_VER=a\r", b"IV_VER=a\xe2\x80\xa8b", b"LD-PRELOAD=x"],
 )  # fmt: skip
 def test_bad_line_is_left_out_and_named(line: bytes) -> None:
@@ -159,7 +161,9 @@ def test_any_bytes(data: bytes) -> None:
 
 
 NAMES = st.from_regex(r"UV_[A-Z0-9_]{1,8}", fullmatch=True)
-VALUES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cs"]), max_size=20)
+VALUES = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cs"]), max_size=20
+)
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=8))

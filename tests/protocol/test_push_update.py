@@ -38,7 +38,10 @@ def test_all_that_can_change_is_known() -> None:
 
 def test_first_occurrence_replaces_and_later_ones_add() -> None:
     after = apply_update(BEFORE, ["route 10.3.0.1", "block-ipv6", "route 10.4.0.1"])
-    assert texts(after, "route") == ["route 10.3.0.1 255.255.255.255", "route 10.4.0.1 255.255.255.255"]
+    assert texts(after, "route") == [
+        "route 10.3.0.1 255.255.255.255",
+        "route 10.4.0.1 255.255.255.255",
+    ]
     assert texts(after, "dns") == texts(BEFORE, "dns")
     assert texts(after, "block-ipv6") == ["block-ipv6"]
 
@@ -72,8 +75,10 @@ def test_keepalive_stands_for_two() -> None:
 
 @pytest.mark.parametrize(
     "item",
-    ["cipher AES-128-GCM", "peer-id 4", "-cipher", "auth-token x", "ping 3", "up /bin/sh", "compress",
-     "protocol-flags aead-epoch", "route evil", "dns search-domains $(id)", "-route 10.1.0.0", "?-route",
+    ["cipher AES-128-GCM", "peer-id 4", "-cipher", "auth-token x", "ping 3", "up /bin/sh",
+    "compress",
+     "protocol-flags aead-epoch", "route evil", "dns search-domains $(id)", "-route 10.1.0.0",
+     "?-route",
      "--route", "-", "?", "", "ifconfig 10.9.0.2 10.9.0.1", "tun-mtu 1", "route 'x"],
 )  # fmt: skip
 def test_what_cannot_be_done_ends_it_all(item: str) -> None:
@@ -81,7 +86,9 @@ def test_what_cannot_be_done_ends_it_all(item: str) -> None:
         apply_update(BEFORE, ["route 10.3.0.1", item])
 
 
-@pytest.mark.parametrize("item", ["?cipher AES-128-GCM", "-?peer-id", "?new-thing 1", "?route evil"])
+@pytest.mark.parametrize(
+    "item", ["?cipher AES-128-GCM", "-?peer-id", "?new-thing 1", "?route evil"]
+)
 def test_optional_items_are_passed_over(item: str) -> None:
     after = apply_update(BEFORE, [item])
     assert after.options == BEFORE.options
@@ -126,7 +133,8 @@ def test_marks(item: str, change: Change) -> None:
 
 ITEMS = st.sampled_from(
     ["-route", "route 10.3.0.1", "?route x", "dns search-domains c", "-dns", "keepalive 1 2",
-     "-?unknown", "-?peer-id", "?cipher AES-128-GCM", "ifconfig 10.9.0.9 255.255.255.0", "-keepalive", "tun-mtu 1400"]
+     "-?unknown", "-?peer-id", "?cipher AES-128-GCM", "ifconfig 10.9.0.9 255.255.255.0",
+     "-keepalive", "tun-mtu 1400"]
 )  # fmt: skip
 
 

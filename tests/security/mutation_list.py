@@ -870,6 +870,13 @@ static void nonce_make(""",
         '"Cc", "Cs"',
     ),
     Mutation(
+        "line-of-a-username-kept",
+        control_text("test_a_username_injects_no_line"),
+        TEXT,
+        '"_" if unicodedata.category(c) in _FORBIDDEN else c',
+        '"_" if c == "\\0" else c',
+    ),
+    Mutation(
         "preview-not-escaped",
         control_text("test_log_form_is_one_line_of_ascii"),
         TEXT,

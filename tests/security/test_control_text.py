@@ -15,14 +15,13 @@ from ovpn_dco.protocol.addresses import check_domain, read_endpoint, read_ipv6_i
 from ovpn_dco.protocol.authtoken import TOKEN_PREFIX, TokenIssuer, TokenState
 from ovpn_dco.protocol.challenge import OpenUrl, WebAuth, parse_pending_request
 from ovpn_dco.protocol.dns import DhcpOption, DnsSearch, DnsServerPart
-from ovpn_dco.protocol.messages import Exit, MessageReader, Refused, encode, parse
-from ovpn_dco.protocol.messages import Info, Message
+from ovpn_dco.protocol.messages import Exit, Info, Message, MessageReader, Refused, encode, parse
 from ovpn_dco.protocol.ncp import NegotiationFailed, agree_as_client
 from ovpn_dco.protocol.occ import Compatibility
 from ovpn_dco.protocol.peerinfo import OUR_PROTO, parse_peer_info
 from ovpn_dco.protocol.push import Ignored, parse_option, parse_options
 from ovpn_dco.protocol.push_update import apply_update
-from ovpn_dco.protocol.text import TextRefused, shown
+from ovpn_dco.protocol.text import TextRefused, check_text, shown, without_controls
 
 pytestmark = pytest.mark.security
 
@@ -62,7 +61,9 @@ def test_nul_ends_a_message_and_hides_nothing() -> None:
     assert MessageReader().receive(b"INFO,a\0EXIT\0") == (Info("a"), Exit())
 
 
-@given(st.binary(max_size=80) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "replace")))
+@given(
+    st.binary(max_size=80) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "replace"))
+)
 def test_no_value_ever_has_two_lines(data: bytes) -> None:
     for item in MessageReader().receive(b"INFO," + data.replace(b"\0", b"") + b"\0"):
         assert len(lines_of(repr(item))) == 1
@@ -77,13 +78,22 @@ def test_log_form_is_one_line_of_ascii(text: str | bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_refusals_repeat_no_control_character(data: bytes) -> None:
+    said = []
     for read in (parse, parse_peer_info):
         try:
-            value = read(data)
+            said += getattr(read(data), "refused", ())
         except TextRefused as error:
-            assert str(error).isprintable()
-        else:
-            assert all(line.isprintable() for line in getattr(value, "refused", ()))
+            said.append(str(error))
+    assert all(line.isprintable() for line in said)
+
+
+@given(st.text(max_size=40))
+@example("alice\r\n>CLIENT:ESTABLISHED,0")
+def test_a_username_injects_no_line(name: str) -> None:
+    masked = without_controls(name)
+    assert len(masked) == len(name)
+    assert len(lines_of(masked)) <= 1
+    assert check_text(masked, "username", max_bytes=200) == masked
 
 
 def test_what_we_send_is_held_to_the_same() -> None:
@@ -95,8 +105,10 @@ def test_what_we_send_is_held_to_the_same() -> None:
 
 # DNS and domain injection (CVE-2025-10680)
 
-ATTACKS = ["$(id)", "`id`", "a;id", "a|id", "a&id", "a\nb", "a b", "a'b", 'a"b', "a\\b", "-x", "a/../b",
-           "--help", "a,b", "a#b", "a>b", "{a,b}", "~", "*", "a%s", "\u0430.example", "a..b", ".", "",
+ATTACKS = ["$(id)", "`id`", "a;id", "a|id", "a&id", "a\nb", "a b", "a'b",
+'a"b', "a\\b", "-x", "a/../b",
+           "--help", "a,b", "a#b", "a>b", "{a,b}", "~", "*", "a%s", "\u0430.example", "a..b", ".",
+           "",
            "a\u3002b", "x" * 64, ".a"]  # fmt: skip
 
 
@@ -107,7 +119,8 @@ def test_domain_that_is_none(attack: str) -> None:
     quoted = "'" + attack.replace("'", "") + "'" if "'" not in attack else f'"{attack}"'
     for start in ("dhcp-option DOMAIN ", "dhcp-option DOMAIN-SEARCH ", "dhcp-option DNS ",
                   "dns search-domains ", "dns server 1 address ", "dns server 1 resolve-domains ",
-                  "dns server 1 sni ", "dns server 1 transport ", "dns server 1 dnssec "):  # fmt: skip
+                  "dns server 1 sni ", "dns server 1 transport ",
+                  "dns server 1 dnssec "):  # fmt: skip
         assert isinstance(parse_option(start + quoted), Ignored)
 
 
@@ -126,7 +139,9 @@ DNS_STARTS = st.sampled_from(
     ["dhcp-option DNS ", "dhcp-option DOMAIN ", "dhcp-option NTP ", "dns search-domains ",
      "dns server 1 address ", "dns server 1 sni ", "dns server 1 resolve-domains "]
 )  # fmt: skip
-DNS_WORDS = st.text(st.sampled_from("ab1.-_:[]%$`;&|<>(){}\\'\"*?!~#\u0430\u2028\n\t ,/"), max_size=12)
+DNS_WORDS = st.text(
+    st.sampled_from("ab1.-_:[]%$`;&|<>(){}\\'\"*?!~#\u0430\u2028\n\t ,/"), max_size=12
+)
 
 
 @given(DNS_STARTS, DNS_WORDS | st.text(max_size=12) | st.from_regex(r"[a-z0-9.:-]{1,12}"))
@@ -155,7 +170,9 @@ def test_scope_of_an_address_is_refused() -> None:
         assert isinstance(parse_option(text), Ignored)
 
 
-URLS = st.text(st.sampled_from("htps:/a.?=&%$`;|<>\\'\"\n \u0430-"), max_size=20) | st.text(max_size=20)
+URLS = st.text(st.sampled_from("htps:/a.?=&%$`;|<>\\'\"\n \u0430-"), max_size=20) | st.text(
+    max_size=20
+)
 
 
 @given(URLS)
@@ -178,7 +195,8 @@ def test_no_page_to_open_has_a_shell_character(rest: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["up /bin/sh", "down x", "route-up x", "script-security 3", "plugin x", "setenv PATH /tmp",
-     "setenv LD_PRELOAD x", "tls-verify x", "management 0.0.0.0 1", "config /etc/x", "ca x", "key x",
+     "setenv LD_PRELOAD x", "tls-verify x", "management 0.0.0.0 1", "config /etc/x", "ca x",
+     "key x",
      "remote evil", "proto tcp", "log /etc/passwd", "cd /", "writepid /x", "status /x", "askpass"],
 )  # fmt: skip
 def test_options_outside_of_what_may_be_pushed(text: str) -> None:
