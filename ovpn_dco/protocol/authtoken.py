@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
-import hashlib
 import hmac
 import struct
 from collections.abc import Callable
@@ -183,7 +182,7 @@ class TokenIssuer:
 
     def _code(self, username: str, body: bytes) -> bytes:
         user = username.encode(errors="surrogatepass")
-        return hmac.digest(self._key, user + body, hashlib.sha256)
+        return hmac.digest(self._key, user + body, "sha256")
 
 
 def _split(password: str) -> tuple[bytes, bytes]:

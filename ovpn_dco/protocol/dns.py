@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 from .addresses import check_domain, read_endpoint, read_ipv4, read_ipv6, write_endpoint
 from .options import Option, Reader
@@ -39,7 +39,7 @@ IpAddress: TypeAlias = IPv4Address | IPv6Address
 class DhcpOption(Option):
     """dhcp-option KIND VALUE, with a value of the kind's grammar in its canonical form."""
 
-    name: ClassVar[str] = "dhcp-option"
+    name = "dhcp-option"
     kind: str
     value: str
 
@@ -62,7 +62,7 @@ class DnsAddress:
 class DnsSearch(Option):
     """dns search-domains DOMAIN..."""
 
-    name: ClassVar[str] = "dns"
+    name = "dns"
     domains: tuple[str, ...]
 
     def words(self) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ class DnsSearch(Option):
 class DnsServerPart(Option):
     """One statement `dns server PRIORITY KIND VALUE...` about a server."""
 
-    name: ClassVar[str] = "dns"
+    name = "dns"
     priority: int
     kind: str
     values: tuple[str, ...]
@@ -158,7 +158,7 @@ def _sni(words: tuple[str, ...]) -> tuple[str, ...]:
     return _domains(words)
 
 
-_PARTS = {
+_PARTS: dict[str, Callable[[tuple[str, ...]], tuple[str, ...]]] = {
     "address": _endpoints,
     "resolve-domains": _domains,
     "dnssec": _one_of(_DNSSEC),

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import ClassVar
 
 from .addresses import (
     read_ipv4,
@@ -86,7 +85,7 @@ class Gateway(enum.Enum):
 class TopologyOption(Option):
     """topology subnet|net30|p2p."""
 
-    name: ClassVar[str] = "topology"
+    name = "topology"
     topology: Topology
 
     def words(self) -> tuple[str, ...]:
@@ -97,7 +96,7 @@ class TopologyOption(Option):
 class Ifconfig(Option):
     """Tunnel address; `second` is a netmask or the peer's address, as the topology says."""
 
-    name: ClassVar[str] = "ifconfig"
+    name = "ifconfig"
     local: IPv4Address
     second: IPv4Address
 
@@ -109,7 +108,7 @@ class Ifconfig(Option):
 class IfconfigIpv6(Option):
     """Tunnel address with prefix, and the server's address in the tunnel."""
 
-    name: ClassVar[str] = "ifconfig-ipv6"
+    name = "ifconfig-ipv6"
     local: IPv6Interface
     gateway: IPv6Address | None = None
 
@@ -121,7 +120,7 @@ class IfconfigIpv6(Option):
 class Route(Option):
     """A network that is behind the server; no gateway: `route-gateway`."""
 
-    name: ClassVar[str] = "route"
+    name = "route"
     network: IPv4Network
     gateway: IPv4Address | Gateway | None = None
     metric: int | None = None
@@ -138,7 +137,7 @@ class Route(Option):
 class RouteIpv6(Option):
     """The same for IPv6."""
 
-    name: ClassVar[str] = "route-ipv6"
+    name = "route-ipv6"
     network: IPv6Network
     gateway: IPv6Address | None = None
     metric: int | None = None
@@ -154,7 +153,7 @@ class RouteIpv6(Option):
 class RouteGateway(Option):
     """Gateway of the routes that name none."""
 
-    name: ClassVar[str] = "route-gateway"
+    name = "route-gateway"
     address: IPv4Address
 
     def words(self) -> tuple[str, ...]:
@@ -187,7 +186,7 @@ class Number(Option):
 class Inactive(Option):
     """Leave when fewer than `least_bytes` crossed the tunnel in `timeout_s` seconds."""
 
-    name: ClassVar[str] = "inactive"
+    name = "inactive"
     timeout_s: int
     least_bytes: int = 0
 
@@ -220,7 +219,7 @@ class Text(Option):
 class ProtocolFlags(Option):
     """protocol-flags: names, to be judged by `ncp`."""
 
-    name: ClassVar[str] = "protocol-flags"
+    name = "protocol-flags"
     flags: tuple[str, ...]
 
     def words(self) -> tuple[str, ...]:
@@ -231,7 +230,7 @@ class ProtocolFlags(Option):
 class AuthTokenOption(Option):
     """A token that takes the place of the password. A secret."""
 
-    name: ClassVar[str] = "auth-token"
+    name = "auth-token"
     token: str = field(repr=False)
 
     def words(self) -> tuple[str, ...]:
@@ -242,7 +241,7 @@ class AuthTokenOption(Option):
 class AuthTokenUser(Option):
     """The username that goes with the token."""
 
-    name: ClassVar[str] = "auth-token-user"
+    name = "auth-token-user"
     username: str
 
     def words(self) -> tuple[str, ...]:
@@ -253,7 +252,7 @@ class AuthTokenUser(Option):
 class SetenvSafe(Option):
     """A variable for hooks, which see it as OPENVPN_NAME: it cannot touch PATH and its like."""
 
-    name: ClassVar[str] = "setenv-safe"
+    name = "setenv-safe"
     variable: str
     value: str
 
@@ -265,7 +264,7 @@ class SetenvSafe(Option):
 class Echo(Option):
     """Words for the user interface."""
 
-    name: ClassVar[str] = "echo"
+    name = "echo"
     values: tuple[str, ...]
 
     def words(self) -> tuple[str, ...]:

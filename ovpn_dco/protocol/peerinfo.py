@@ -218,7 +218,7 @@ def announce(
     extra: Mapping[str, str] = MappingProxyType({}),
 ) -> Announcement:
     """Our peer info. `mtu_max` in bytes, None: tun-mtu may not be pushed. `extra`: IV_ and UV_
-    lines of the application. InvalidArgument's sibling TextRefused for values with a bad form.
+    lines of the application. TextRefused for names and values with a bad form.
 
     No compression is ever announced."""
     names = [cipher.value for cipher in ciphers]

@@ -1,7 +1,7 @@
 """Text that peers send inside TLS: which characters it may have, and how it falls into words.
 
 A control message reaches logs, hooks and the resolver of a host, so it is checked once, here, and
-nothing behind this module sees a line break or another control character (docs/protocol.md)."""
+nothing behind this module sees a line break or another control character."""
 
 from __future__ import annotations
 
