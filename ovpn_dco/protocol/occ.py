@@ -119,7 +119,7 @@ def describe(
 
 def parse_options_string(data: bytes) -> Compatibility:
     """The string of a peer. TextRefused if it is over-long or not printable: a peer that sends
-    such a thing is no OpenVPN. One that does not start with V and a number has no items for us."""
+    such a thing is no OpenVPN. Another version than V4 has no items for us."""
     text = decode_text(data, "options string", max_bytes=MAX_OPTIONS - 1)
     version, *words = text.split(",")
     if version != "V4":

@@ -365,3 +365,55 @@ def test_any_option(name: str, rest: str) -> None:
     assert isinstance(option, (o.Option, Ignored))
     if isinstance(option, o.Option) and "," not in rest and len(rest.encode()) < 100:
         assert parse_option(str(option)) == option
+
+
+V4, V6 = st.ip_addresses(v=4), st.ip_addresses(v=6)
+METRICS = st.none() | st.integers(0, 65535)
+PLAIN = st.text(
+    st.characters(
+        codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cs"], exclude_characters=","
+    ),
+    max_size=15,
+)
+TYPED = (
+    st.builds(o.Ifconfig, V4, V4)
+    | st.builds(
+        o.IfconfigIpv6,
+        st.builds(
+            lambda address, bits: IPv6Interface((int(address), bits)), V6, st.integers(0, 128)
+        ),
+        st.none() | V6,
+    )
+    | st.builds(
+        o.Route,
+        st.builds(
+            lambda address, bits: IPv4Network((int(address), bits), strict=False),
+            V4,
+            st.integers(0, 32),
+        ),
+        st.none() | V4 | st.sampled_from(o.Gateway),
+        METRICS,
+    )
+    | st.builds(
+        o.RouteIpv6,
+        st.builds(
+            lambda address, bits: IPv6Network((int(address), bits), strict=False),
+            V6,
+            st.integers(0, 128),
+        ),
+        st.none() | V6,
+        METRICS,
+    )
+    | st.builds(o.RouteGateway, V4)
+    | st.builds(o.Number, st.sampled_from(["ping", "session-timeout"]), st.integers(0, 86400))
+    | st.builds(o.Inactive, st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
+    | st.builds(o.AuthTokenUser, PLAIN)
+    | st.builds(o.SetenvSafe, st.from_regex(r"[A-Z_][A-Z0-9_]{0,9}", fullmatch=True), PLAIN)
+    | st.builds(o.Echo, st.lists(PLAIN, max_size=3).map(tuple))
+    | st.builds(DhcpOption, st.just("DNS"), (V4 | V6).map(str))
+)
+
+
+@given(TYPED)
+def test_typed_options_are_read_as_built(option: o.Option) -> None:
+    assert parse_option(str(option)) == option
