@@ -386,7 +386,7 @@ class PushAssembler:
         return more
 
 
-MessageType = TypeVar("MessageType", PushReply, PushUpdate)
+MessageType = TypeVar("MessageType", bound=PushReply | PushUpdate)
 
 
 def build_push(kind: type[MessageType], options: Iterable[str]) -> tuple[MessageType, ...]:
