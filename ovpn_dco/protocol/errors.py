@@ -58,6 +58,10 @@ class Refusal(enum.Enum):
     # Authentic and new, but not here or now.
     UNEXPECTED_OPCODE = "opcode has no place here"
     CLIENT_KEY_CHANGED = "another wrapped client key on a live session"
+    SESSION_ADDRESS = "not from the address of this session"
+    SESSION_UNKNOWN = "session id of another session"
+    SESSION_ECHO = "echoes a session id that is not ours"
+    KEY_ID_NOT_CURRENT = "key id that is not being negotiated"
     NO_WRAPPING = "no protection of this kind is configured"
     COOKIE_WITHOUT_ACK = "no acknowledgement, so no cookie"
     COOKIE_ACK_ID = "acknowledges a message that nobody has sent yet"
@@ -150,6 +154,10 @@ _CLASSES: dict[Refusal, type[ProtocolError]] = {
     Refusal.REPLAY_SEEN: ReplayedPacket,
     Refusal.UNEXPECTED_OPCODE: UnexpectedPacket,
     Refusal.CLIENT_KEY_CHANGED: UnexpectedPacket,
+    Refusal.SESSION_ADDRESS: UnexpectedPacket,
+    Refusal.SESSION_UNKNOWN: UnexpectedPacket,
+    Refusal.SESSION_ECHO: UnexpectedPacket,
+    Refusal.KEY_ID_NOT_CURRENT: UnexpectedPacket,
     Refusal.NO_WRAPPING: UnexpectedPacket,
     Refusal.COOKIE_WITHOUT_ACK: UnexpectedPacket,
     Refusal.COOKIE_ACK_ID: UnexpectedPacket,

@@ -138,6 +138,11 @@ class KeyState:
         return self._sent_key and self._got_key
 
     @property
+    def settled(self) -> bool:
+        """Whether all that was handed in has arrived at the peer."""
+        return not self._queued and self._all_arrived()
+
+    @property
     def derived(self) -> bool:
         """Whether `derive_data_key` was called: the key-state may now be replaced."""
         return self._derived
