@@ -20,7 +20,7 @@ from .endpoints import PULL_RESTART_S, ClientConfig, ServerConfig
 from .lexer import Directive, decode, lex
 from .options import MtuConfig, TransportConfig, WrapConfig
 from .problems import ConfigError, Problem, Refusal
-from .rules import Severity, broken
+from .rules import Rule, Severity, broken
 from .settings import FILE_MAX, ReadFile, Role, Settings, build
 
 DEPTH_MAX = 10
@@ -267,8 +267,15 @@ def _bind(settings: Settings) -> None:
 
 def _judged(config: C, settings: Settings) -> C:
     """The configuration with its warnings, or all problems as one error."""
+    _judge(broken(config, settings.given.keys()), settings)
+    raise_problems(settings)
+    return replace(config, warnings=tuple(settings.warnings))
+
+
+def _judge(rules: Iterable[Rule], settings: Settings) -> None:
+    """Notes the broken rules, but those of directives that are refused anyway."""
     failed = {problem.directive for problem in settings.problems}
-    for rule in broken(config, settings.given.keys()):
+    for rule in rules:
         if failed & {rule.directive, *rule.also}:
             continue
         missing = Directive(rule.directive, line=0, source=settings.source)
@@ -277,8 +284,6 @@ def _judged(config: C, settings: Settings) -> C:
             settings.refuse(about, rule.reason)
         else:
             settings.warn(about, rule.reason)
-    raise_problems(settings)
-    return replace(config, warnings=tuple(settings.warnings))
 
 
 def raise_problems(settings: Settings) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeAlias, TypeVar, get_type_hints
+from typing import Any, TypeAlias, TypeVar, cast, get_type_hints
 
 from . import values
 from .lexer import Directive
@@ -95,16 +95,17 @@ class Settings:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
 def build(kind: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
     """The dataclass `kind` of the values under `prefix`, its parts made the same way."""
     arguments: dict[str, Any] = {}
+    hints = _hints(cast(Hashable, kind))
     for item in fields(kind):  # type: ignore[arg-type]
         name = prefix + item.name
-        part = _hints(kind)[item.name]
+        part = hints[item.name]
         if isinstance(part, type) and is_dataclass(part):
             arguments[item.name] = build(part, given, f"{name}.")
         elif name in given:

@@ -293,10 +293,10 @@ def epoch_key(
 ) -> EpochKey:
     """The key in the epoch format of this side: the secrets of epoch 1, as bytearrays."""
     encrypt, decrypt = _slots(block, role)
-    secrets = [bytearray(slot[:EPOCH_SECRET_SIZE]) for slot in (encrypt, decrypt)]
-    for secret in secrets:
-        _refuse_zeros(secret)
-    return EpochKey(key_id, cipher, *secrets, future_epochs)
+    send, receive = (bytearray(slot[:EPOCH_SECRET_SIZE]) for slot in (encrypt, decrypt))
+    _refuse_zeros(send)
+    _refuse_zeros(receive)
+    return EpochKey(key_id, cipher, send, receive, future_epochs)
 
 
 def next_key_id(key_id: int) -> int:

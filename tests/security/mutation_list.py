@@ -1252,8 +1252,15 @@ static void nonce_make(""",
         "sessions-resumed",
         "tests/protocol/test_tls.py::test_no_session_is_resumed",
         TLS_CONTEXT,
-        "        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)\n",
+        "            | SSL.OP_NO_TICKET\n",
         "",
+        (
+            (
+                TLS_CONTEXT,
+                "        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)\n",
+                "",
+            ),
+        ),
     ),
     Mutation(
         "client-certificate-not-required",
