@@ -10,8 +10,10 @@ The layers, from the wire upward; each one imports only what stands above it in 
   that has not shown that it receives there;
 - `reliable`, in order and once; `tls` with `tlscontext` and `certificates`; `keymaterial` and
   `keystate`, the life of one key id;
-- `text` and `messages`, the NUL-terminated strings inside; `peerinfo`, `occ`, `ncp`, what both sides
-  can do; `push` and `push_update`, the options of a server; `authtoken`, `challenge`.
+- `text` and `messages`, the NUL-terminated strings inside; `peerinfo`, `occ`, `ncp`, what both
+  sides can do; `push` and `push_update`, the options of a server; `authtoken`, `challenge`;
+- `session` with `session_client` and `session_server`: all of it for one peer, and what the owner
+  learns in `session_events`.
 
 A packet that is refused raises a `ProtocolError`, whose `reason` is what to count; a refused packet
 is never answered. `now` is Unix time in seconds: the replay ids of the wire carry it."""

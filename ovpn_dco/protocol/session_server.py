@@ -17,7 +17,17 @@ from ovpn_dco.model import Address
 from .cookie import Admitted
 from .keyevents import KeyFailed, KeyMessageReceived, KeyStage
 from .keymaterial import Role
-from .messages import AuthFailed, Exit, Halt, Message, PushReply, PushRequest, Refused, Restart
+from .messages import (
+    AuthFailed,
+    AuthPending,
+    Exit,
+    Halt,
+    Message,
+    PushReply,
+    PushRequest,
+    Refused,
+    Restart,
+)
 from .ncp import Agreement, NegotiationFailed, agree_as_server
 from .occ import Compatibility, parse_options_string
 from .peerinfo import Announcement, IvProto, parse_peer_info
@@ -82,6 +92,15 @@ class ServerSession(Session):
         """Sends AUTH_FAILED and ends. `InvalidArgument` (EINVAL) without an `AuthRequired`."""
         self._check_undecided()
         self._send_away(now, message or AuthFailed(), EndReason.AUTH_FAILED)
+
+    def pend(self, now: float, timeout_s: int) -> None:
+        """The decision takes up to so many seconds from now, because a person is asked: tells the
+        client, and waits as long. `InvalidArgument` (EINVAL) without an `AuthRequired`."""
+        self._check_undecided()
+        self._ready_until_s = max(self._ready_until_s, now + timeout_s)
+        # Older clients understand the message without its keyword only.
+        knows = IvProto.AUTH_PENDING_KW in self._announcement.proto
+        self._send(AuthPending(timeout_s if knows else None), now)
 
     def dismiss(self, now: float, message: Restart | Halt) -> None:
         """Tells a connected client to come again or to stop, and ends."""

@@ -22,6 +22,7 @@ from ovpn_dco.protocol.session_events import (
     RenegotiationFailed,
     TokenRenewed,
 )
+from ovpn_dco.protocol.session_server import ServerSession
 from ovpn_dco.protocol.text import TextRefused
 from ovpn_dco.protocol.wire import Opcode
 
@@ -217,11 +218,29 @@ def test_decision_may_come_later() -> None:
     network.run(lambda: bool(waiting)).drain(20)
     assert network.server is not None
     assert not network.has_key(0)
-    network.server.send(AuthPending(30), network.now)
     network.let_in(network.server, waiting[0], network.now)
     network.connected()
     with pytest.raises(InvalidArgument, match="no login waits"):
         network.server.accept(network.now, username="alice")
+
+
+def test_pending_login_outlasts_the_hand_window() -> None:
+    timers = {"timers": KeyTimers(reneg_s=600)}
+    network = Network(client=timers, server=timers)
+    waiting: list[AuthRequired] = []
+
+    def pend(session: ServerSession, asked: AuthRequired, now: float) -> None:
+        waiting.append(asked)
+        session.pend(now, 200)
+
+    network.decide = pend
+    network.run(lambda: bool(waiting)).drain(150)
+    assert not any(network.ended(role) for role in Role)
+    (told,) = network.every(Role.CLIENT, ControlMessage)
+    assert told.message == AuthPending(200)
+    assert network.server is not None
+    network.let_in(network.server, waiting[0], network.now)
+    network.connected()
 
 
 def test_failed_renegotiation_leaves_the_old_key() -> None:
