@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 PYTEST_ARGS  ?=
 BENCH_ARGS   ?=
 # What `make test-installed` runs: what needs the package only, not the source tree.
-INSTALLED_TESTS ?= tests/unit tests/vectors tests/property tests/config \
+INSTALLED_TESTS ?= tests/unit tests/vectors tests/property tests/config tests/protocol \
                    tests/packaging/test_artifacts.py tests/packaging/test_import.py
 
 export PYTHON

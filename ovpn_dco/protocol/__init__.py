@@ -8,8 +8,10 @@ The layers, from the wire upward; each one imports only what stands above it in 
   tls-crypt-v2, and the dynamic key of renegotiations), and what refuses one that comes again;
 - `ratelimit`, `cookie`: the server before it knows a client, which keeps nothing for an address
   that has not shown that it receives there;
-- reliability, in order and at least once, then the TLS byte stream, then NUL-terminated strings
-  and the one binary key exchange message.
+- `reliable`, in order and once; `tls` with `tlscontext` and `certificates`; `keymaterial` and
+  `keystate`, the life of one key id;
+- `text` and `messages`, the NUL-terminated strings inside; `peerinfo`, `occ`, `ncp`, what both sides
+  can do; `push` and `push_update`, the options of a server; `authtoken`, `challenge`.
 
 A packet that is refused raises a `ProtocolError`, whose `reason` is what to count; a refused packet
 is never answered. `now` is Unix time in seconds: the replay ids of the wire carry it."""
