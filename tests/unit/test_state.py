@@ -87,9 +87,9 @@ def test_no_nonce_is_used_twice_even_if_both_go_on() -> None:
         peer.install_key(KeySlot.PRIMARY, mine)
         packet = ipv4("10.8.0.1", "10.8.0.2")
         server.send(packet)
+        ids = [unseal(theirs, far.recv(2048))[2]]
         state, fds = server.device.export_state(reserve=5)
         copies = [os.dup(fd) for fd in fds]
-        ids = [unseal(theirs, far.recv(2048))[2]]
         with dco.Device.open("next", mode=Mode.MULTIPEER, restore=state, descriptors=copies):
             for fd in copies:
                 os.close(fd)
