@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ovpn_dco.protocol.keymaterial import Role
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.tls import TlsContext, TlsEndpoint, TlsSettings
 
 NOW = datetime.datetime.now(datetime.timezone.utc)

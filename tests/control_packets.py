@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from ovpn_dco.protocol.cookie import Admitted, Answer, ResetCookie, StatelessServer
 from ovpn_dco.protocol.errors import ProtocolError
 from ovpn_dco.protocol.ratelimit import PrefixLimiter
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.statickey import ClientKey, Direction, Metadata, ServerKey, StaticKey
 from ovpn_dco.protocol.wire import ControlPacket, Opcode
-from ovpn_dco.protocol.wrap.base import Role, Wrapping
+from ovpn_dco.protocol.wrap.base import Wrapping
 from ovpn_dco.protocol.wrap.dynamic import DynamicTlsCrypt
 from ovpn_dco.protocol.wrap.front import ServerFront
 from ovpn_dco.protocol.wrap.plain import Plain

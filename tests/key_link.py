@@ -10,9 +10,9 @@ import certificate_lab as lab
 from lossy_link import LossyLink
 
 from ovpn_dco.protocol.keyevents import KeyActive, KeyEvent, KeyMessageReceived
-from ovpn_dco.protocol.keymaterial import Role
 from ovpn_dco.protocol.keystate import KeyState
 from ovpn_dco.protocol.reliable import Outgoing, Receipt
+from ovpn_dco.protocol.role import Role
 
 
 def dice(seed: int) -> Callable[[int], bytes]:

@@ -15,10 +15,10 @@ from ovpn_dco.errors import DcoError
 from ovpn_dco.model import DataKey, EpochKey, KeySlot
 from ovpn_dco.protocol.cookie import Answer
 from ovpn_dco.protocol.keyevents import KeyExpired, KeyPromotionDue, KeyTimers
-from ovpn_dco.protocol.keymaterial import Role
 from ovpn_dco.protocol.ncp import DEFAULT_CIPHERS
 from ovpn_dco.protocol.occ import describe
 from ovpn_dco.protocol.peerinfo import IvProto, announce, proto_for
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.session import Session, SessionSettings
 from ovpn_dco.protocol.session_client import ClientSession, Login
 from ovpn_dco.protocol.session_events import AuthRequired, Ended, KeyReady, SessionEvent

@@ -7,7 +7,6 @@ the keys of both directions. All pure functions; random bytes are handed in."""
 
 from __future__ import annotations
 
-import enum
 import errno
 import hashlib
 import hmac
@@ -17,11 +16,12 @@ from dataclasses import dataclass, field
 from ovpn_dco.errors import DcoError, InvalidArgument, OutOfRange
 from ovpn_dco.model import Cipher, DataKey, EpochKey, KeyDirection
 
+from .role import Role
+
 __all__ = [
     "KeyMessage",
     "KeyMessageError",
     "KeySource",
-    "Role",
     "data_key",
     "decode_key_message",
     "encode_key_message",
@@ -60,18 +60,6 @@ class KeyMessageError(DcoError):
 
     def __init__(self, message: str) -> None:
         super().__init__(errno.EPROTO, message)
-
-
-class Role(enum.Enum):
-    """Which end of the VPN; the client is the TLS client as well."""
-
-    CLIENT = "client"
-    SERVER = "server"
-
-    @property
-    def other(self) -> Role:
-        """The peer's."""
-        return Role.SERVER if self is Role.CLIENT else Role.CLIENT
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,8 +43,9 @@ from .keyevents import (
     ResetReceived,
     SoftReset,
 )
-from .keymaterial import KeyMessage, KeyMessageError, KeySource, Role, next_key_id
+from .keymaterial import KeyMessage, KeyMessageError, KeySource, next_key_id
 from .reliable import Outgoing, Receipt, ReliableLayer
+from .role import Role
 from .tls import PeerCertificate, TlsContext, TlsEndpoint, TlsError
 
 __all__ = ["DataFormat", "KeyStage", "KeyState", "KeyTimers", "NegotiationTimedOut", "SoftReset"]

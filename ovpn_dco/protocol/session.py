@@ -37,13 +37,14 @@ from .keyevents import (
     ResetReceived,
     SoftReset,
 )
-from .keymaterial import Role, next_key_id
+from .keymaterial import next_key_id
 from .keystate import KeyState
 from .messages import Message, MessageReader, Refused, encode
 from .ncp import DEFAULT_CIPHERS, Agreement
 from .occ import Compatibility
 from .peerinfo import OUR_PROTO, IvProto
 from .reliable import Outgoing, Receipt
+from .role import Role
 from .session_events import (
     ControlMessage,
     Ended,
@@ -54,7 +55,6 @@ from .session_events import (
 )
 from .tls import TlsContext
 from .wire import HEADER_SIZE, ControlPacket, Header, Opcode, RandomBytes, decode_header
-from .wrap.base import Role as WrapRole
 from .wrap.base import Wrapping
 from .wrap.dynamic import EXPORTER_LABEL, EXPORTER_SIZE, DynamicTlsCrypt
 
@@ -119,7 +119,7 @@ class Session:
         self._session_id = session_id
         self._remote_session_id = remote_session_id
         self._address = address
-        self._wrapping = DynamicTlsCrypt(wrapping, WrapRole(self._role.value))
+        self._wrapping = DynamicTlsCrypt(wrapping, self._role)
         self._events: deque[SessionEvent] = deque()
         self._agreement: Agreement | None = None
         self._identity: tuple[bytes, ...] | None = None

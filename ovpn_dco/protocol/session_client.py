@@ -13,7 +13,6 @@ from ovpn_dco.model import Address
 
 from .errors import ProtocolError, Refusal, refused
 from .keyevents import KeyMessageReceived, KeyStage
-from .keymaterial import Role
 from .messages import (
     AuthFailed,
     AuthPending,
@@ -29,6 +28,7 @@ from .ncp import agree_as_client
 from .occ import Compatibility, parse_options_string
 from .peerinfo import Announcement
 from .push import PullFilter, PushAssembler, Pushed, parse_options
+from .role import Role
 from .session import EXIT_LINGER_S, Session, SessionSettings
 from .session_events import Ended, EndReason, PeerReady, PushReceived, TokenRenewed
 from .text import TextRefused

@@ -16,7 +16,6 @@ from ovpn_dco.model import Address
 
 from .cookie import Admitted
 from .keyevents import KeyFailed, KeyMessageReceived, KeyStage
-from .keymaterial import Role
 from .messages import (
     AuthFailed,
     AuthPending,
@@ -32,6 +31,7 @@ from .ncp import Agreement, NegotiationFailed, agree_as_server
 from .occ import Compatibility, parse_options_string
 from .peerinfo import Announcement, IvProto, parse_peer_info
 from .push import build_push
+from .role import Role
 from .session import LINGER_S, Session, SessionSettings
 from .session_events import AuthRequired, Ended, EndReason, PeerReady
 from .text import TextRefused, without_controls

@@ -23,7 +23,7 @@ from .certificates import (
     TlsError,
     TlsFailure,
 )
-from .keymaterial import Role
+from .role import Role
 from .tlscontext import (
     ClientCertificate,
     TlsContext,

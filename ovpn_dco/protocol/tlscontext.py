@@ -19,7 +19,7 @@ from OpenSSL import SSL, crypto
 from ovpn_dco.errors import InvalidArgument, UnsupportedError
 
 from .certificates import FINGERPRINT_SIZE, CertificateRules, CertificateUsage, PeerName
-from .keymaterial import Role
+from .role import Role
 
 __all__ = [
     "ClientCertificate",

@@ -25,9 +25,9 @@ from ovpn_dco.errors import InvalidArgument
 from ovpn_dco.model import Address
 from ovpn_dco.protocol.cookie import Answer, ResetCookie
 from ovpn_dco.protocol.errors import ProtocolError, Refusal
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.statickey import Metadata
 from ovpn_dco.protocol.wire import Opcode
-from ovpn_dco.protocol.wrap.base import Role
 from ovpn_dco.protocol.wrap.tls_crypt import TlsCrypt
 
 START = 60 * (NOW // 60)

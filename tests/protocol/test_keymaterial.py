@@ -14,7 +14,6 @@ from ovpn_dco.protocol.keymaterial import (
     KeyMessage,
     KeyMessageError,
     KeySource,
-    Role,
     data_key,
     decode_key_message,
     encode_key_message,
@@ -24,6 +23,7 @@ from ovpn_dco.protocol.keymaterial import (
     next_key_id,
     tls1_prf,
 )
+from ovpn_dco.protocol.role import Role
 
 CLIENT_SOURCE = KeySource.split(bytes(range(0x70)), Role.CLIENT)
 SERVER_SOURCE = KeySource.split(bytes(range(0x80, 0xC0)), Role.SERVER)

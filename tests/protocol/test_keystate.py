@@ -21,8 +21,9 @@ from ovpn_dco.protocol.keyevents import (
     NegotiationTimedOut,
     ResetReceived,
 )
-from ovpn_dco.protocol.keymaterial import KeyMessageError, Role
+from ovpn_dco.protocol.keymaterial import KeyMessageError
 from ovpn_dco.protocol.reliable import Outgoing, Receipt, ReliabilityError
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.tls import TlsContext, TlsError, TlsFailure, TlsVersion
 
 NEGOTIATION = ["ResetReceived", "HandshakeCompleted", "KeyMessageReceived", "KeyActive"]

@@ -11,9 +11,10 @@ from key_link import Pair, give, key_state, made
 from ovpn_dco.errors import InvalidArgument
 from ovpn_dco.model import Cipher
 from ovpn_dco.protocol.keyevents import KeyStage, KeyTimers, SoftReset
-from ovpn_dco.protocol.keymaterial import KeyMessageError, Role
+from ovpn_dco.protocol.keymaterial import KeyMessageError
 from ovpn_dco.protocol.keystate import KeyState
 from ovpn_dco.protocol.reliable import Outgoing, Receipt
+from ovpn_dco.protocol.role import Role
 
 AES = Cipher.AES_256_GCM
 

@@ -8,9 +8,9 @@ from session_link import FULL, OPTIONS, PRF_ONLY, WRAPPINGS, Network
 from ovpn_dco.errors import InvalidArgument
 from ovpn_dco.model import Cipher, DataKey, EpochKey, KeySlot
 from ovpn_dco.protocol.keyevents import KeyPromotionDue, KeyTimers
-from ovpn_dco.protocol.keymaterial import Role
 from ovpn_dco.protocol.messages import AuthFailed, AuthPending, Halt, Info, PushReply, Restart
 from ovpn_dco.protocol.peerinfo import IvProto
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.session_events import (
     AuthRequired,
     ControlMessage,

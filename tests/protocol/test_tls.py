@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovpn_dco.errors import InvalidArgument, UnsupportedError
-from ovpn_dco.protocol.keymaterial import Role
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.tls import (
     ClientCertificate,
     TlsContext,

@@ -7,11 +7,11 @@ from control_packets import CLIENT_KEY, CLIENT_SID, ENDS, KEY, NOW, control
 
 from ovpn_dco.errors import AlreadyExists, InvalidArgument
 from ovpn_dco.protocol.errors import ProtocolError
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.statickey import Direction, StaticKey
 from ovpn_dco.protocol.wire import ControlPacket, Opcode
-from ovpn_dco.protocol.wrap.base import Role
 from ovpn_dco.protocol.wrap.dynamic import EXPORTER_LABEL, DynamicTlsCrypt, derive_dynamic_key
-from ovpn_dco.protocol.wrap.tls_crypt import TlsCrypt
+from ovpn_dco.protocol.wrap.tls_crypt import TlsCrypt, direction_of
 from ovpn_dco.protocol.wrap.tls_crypt_v2 import TlsCryptV2Client
 
 EXPORTED = bytes(reversed(range(256)))
@@ -94,5 +94,5 @@ def test_no_bytes_at_all() -> None:
 
 
 def test_direction_of_roles() -> None:
-    assert Role.SERVER.direction is Direction.NORMAL
-    assert Role.CLIENT.direction is Direction.INVERSE
+    assert direction_of(Role.SERVER) is Direction.NORMAL
+    assert direction_of(Role.CLIENT) is Direction.INVERSE

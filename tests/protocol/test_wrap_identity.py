@@ -29,10 +29,11 @@ from ovpn_dco.protocol.errors import (
     ReplayedPacket,
 )
 from ovpn_dco.protocol.replay import ReplayWindow, Stamp
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.siv import SivKey
 from ovpn_dco.protocol.statickey import Direction, StaticKey
 from ovpn_dco.protocol.wire import ControlPacket, Opcode, encode_body
-from ovpn_dco.protocol.wrap.base import Role, Wrapping
+from ovpn_dco.protocol.wrap.base import Wrapping
 from ovpn_dco.protocol.wrap.plain import Plain
 from ovpn_dco.protocol.wrap.tls_auth import DIGESTS, TlsAuth, find_digest
 from ovpn_dco.protocol.wrap.tls_crypt import TlsCrypt

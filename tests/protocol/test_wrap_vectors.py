@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from control_packets import KEY, NOW, client_reset, server_reset
 
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.statickey import Direction
 from ovpn_dco.protocol.wire import ControlPacket
-from ovpn_dco.protocol.wrap.base import Role, Wrapping
+from ovpn_dco.protocol.wrap.base import Wrapping
 from ovpn_dco.protocol.wrap.tls_auth import TlsAuth
 from ovpn_dco.protocol.wrap.tls_crypt import TlsCrypt
 

@@ -8,7 +8,7 @@ import certificate_lab as lab
 import pytest
 from certificate_lab import CLIENT, DAY, NOW, SERVER, Issued, Leaf, name_of, revocation_list, sign
 
-from ovpn_dco.protocol.keymaterial import Role
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.tls import (
     CertificateUsage,
     NameRule,

@@ -13,15 +13,14 @@ from session_link import FULL, SERVER_ADDRESS, WRAPPINGS, Network, changed_login
 
 from ovpn_dco.errors import DcoError
 from ovpn_dco.protocol.errors import Refusal
-from ovpn_dco.protocol.keymaterial import Role
 from ovpn_dco.protocol.peerinfo import IvProto
 from ovpn_dco.protocol.reliable import Receipt
+from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.session_events import AuthRequired, Ended, EndReason, KeyReady
 from ovpn_dco.protocol.session_server import ServerSession
 from ovpn_dco.protocol.statickey import ClientKey, Metadata, ServerKey, StaticKey
 from ovpn_dco.protocol.tlscontext import TlsContext
 from ovpn_dco.protocol.wire import ControlPacket, Opcode
-from ovpn_dco.protocol.wrap.base import Role as WrapRole
 from ovpn_dco.protocol.wrap.plain import Plain
 from ovpn_dco.protocol.wrap.tls_auth import TlsAuth
 from ovpn_dco.protocol.wrap.tls_crypt import TlsCrypt
@@ -125,7 +124,7 @@ def test_wrong_key_is_answered_with_silence(kind: str) -> None:
     network = Network(kind)
     wrong = {
         "tls-auth": lambda: TlsAuth(WRONG, digest="SHA256"),
-        "tls-crypt": lambda: TlsCrypt(WRONG, WrapRole.CLIENT),
+        "tls-crypt": lambda: TlsCrypt(WRONG, Role.CLIENT),
         "tls-crypt-v2": lambda: TlsCryptV2Client(
             ClientKey(WRONG, ServerKey(WRONG.data[:128]).wrap(WRONG, Metadata.timestamp(NOW)))
         ),

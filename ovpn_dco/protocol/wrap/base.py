@@ -5,27 +5,14 @@ it. A `Wrapping` is one session's format with its replay ids."""
 
 from __future__ import annotations
 
-import enum
 from typing import NamedTuple, Protocol
 
 from ..errors import Refusal, refused
 from ..replay import ReplayWindow, SendCounter, Stamp
-from ..statickey import Direction, StaticKey
+from ..statickey import StaticKey
 from ..wire import ControlPacket, Header, decode_body, decode_header
 
-__all__ = ["Format", "Opened", "Protected", "Role", "Wrapping", "header_without_client_key"]
-
-
-class Role(enum.Enum):
-    """Which end we are; the direction of tls-crypt keys follows."""
-
-    SERVER = "server"
-    CLIENT = "client"
-
-    @property
-    def direction(self) -> Direction:
-        """A server sends with key 0; data keys have it the other way round."""
-        return Direction.NORMAL if self is Role.SERVER else Direction.INVERSE
+__all__ = ["Format", "Opened", "Protected", "Wrapping", "header_without_client_key"]
 
 
 class Opened(NamedTuple):

@@ -11,9 +11,10 @@ import errno
 from ovpn_dco.errors import AlreadyExists, InvalidArgument
 
 from ..replay import ReplayWindow
+from ..role import Role
 from ..statickey import StaticKey
 from ..wire import ControlPacket, decode_header
-from .base import Role, Wrapping
+from .base import Wrapping
 from .tls_crypt import TlsCrypt
 
 __all__ = ["EXPORTER_LABEL", "EXPORTER_SIZE", "DynamicTlsCrypt", "derive_dynamic_key"]

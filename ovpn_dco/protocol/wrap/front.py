@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from ..errors import Refusal, refused
 from ..replay import ReplayWindow, SendCounter, Stamp
+from ..role import Role
 from ..statickey import Direction, Metadata, StaticKey
 from ..wire import ControlPacket, decode_header
-from .base import Format, Opened, Protected, Role, Wrapping
+from .base import Format, Opened, Protected, Wrapping
 from .plain import Plain, PlainFormat
 from .tls_auth import TlsAuthFormat
 from .tls_crypt import TlsCryptFormat

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from ..errors import Refusal, refused
 from ..replay import STAMP_SIZE, ReplayWindow, SendCounter, Stamp
+from ..role import Role
 from ..siv import TAG_SIZE, SivKey
-from ..statickey import StaticKey
+from ..statickey import Direction, StaticKey
 from ..wire import HEADER_SIZE, ControlPacket, Header, encode_body, encode_header
-from .base import Opened, Protected, Role, header_without_client_key
+from .base import Opened, Protected, header_without_client_key
 
-__all__ = ["TlsCrypt", "TlsCryptFormat"]
+__all__ = ["TlsCrypt", "TlsCryptFormat", "direction_of"]
 
 _TAG_START = HEADER_SIZE + STAMP_SIZE
 _BODY_START = _TAG_START + TAG_SIZE
+
+
+def direction_of(role: Role) -> Direction:
+    """A server sends with key 0; data keys have it the other way round."""
+    return Direction.NORMAL if role is Role.SERVER else Direction.INVERSE
 
 
 class TlsCryptFormat:
@@ -25,7 +31,7 @@ class TlsCryptFormat:
     overhead = STAMP_SIZE + TAG_SIZE
 
     def __init__(self, key: StaticKey, role: Role) -> None:
-        send, receive = key.directed(role.direction)
+        send, receive = key.directed(direction_of(role))
         self._sending = SivKey(*send)
         self._receiving = SivKey(*receive)
 

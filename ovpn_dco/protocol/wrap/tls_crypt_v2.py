@@ -12,9 +12,10 @@ from typing import NamedTuple
 from ..early_negotiation import COOKIE_CAPABLE, ResetFlag, decode_reset_flags
 from ..errors import Refusal, refused
 from ..replay import ReplayWindow, SendCounter
+from ..role import Role
 from ..statickey import ClientKey, Metadata, ServerKey, StaticKey, split_client_key
 from ..wire import ControlPacket, Opcode, decode_header
-from .base import Opened, Protected, Role
+from .base import Opened, Protected
 from .tls_crypt import TlsCryptFormat
 
 __all__ = ["IssuedKey", "TlsCryptV2Client", "TlsCryptV2Opener", "TlsCryptV2Session"]
