@@ -88,7 +88,8 @@ def assert_all_accounted(tunnel: Tunnel, gone: dict[Site, list[PeerDeleted]]) ->
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("tcp", [False, True], ids=["UDP", "TCP"])
 def test_quiet_run(make_tunnel, tcp: bool, workers: int) -> None:
-    """With nothing lost both ends agree to the byte."""
+    """Both ends agree to the byte. Nothing is lost, but where one stream fills another: what finds
+    the queue of a connection full."""
     tunnel: Tunnel = make_tunnel(tcp=tcp, workers=workers)
     gone: dict[Site, list[PeerDeleted]] = {site: [] for site in tunnel.sites}
     ping(tunnel.client.namespace, SERVER_IPV4, count=50)
@@ -97,15 +98,19 @@ def test_quiet_run(make_tunnel, tcp: bool, workers: int) -> None:
     iperf3(tunnel.server.namespace, tunnel.client.namespace, SERVER_IPV6, reverse=True)
     assert_all_accounted(tunnel, gone)
     at_server, at_client = tunnel.pair.at_server.stats(), tunnel.pair.at_client.stats()
-    for one, other in ((at_server, at_client), (at_client, at_server)):
+    for one, other, sender in (
+        (at_server, at_client, tunnel.client),
+        (at_client, at_server, tunnel.server),
+    ):
+        full = sender.device.stats().drops[DropReason.TX_BACKLOG]
         assert one.link_rx_packets == other.link_tx_packets
         assert one.link_rx_bytes == other.link_tx_bytes
-        assert one.vpn_rx_packets == other.vpn_tx_packets == one.link_rx_packets
-        assert one.vpn_rx_bytes == other.vpn_tx_bytes
+        assert one.vpn_rx_packets == other.vpn_tx_packets - full == one.link_rx_packets
+        assert full or one.vpn_rx_bytes == other.vpn_tx_bytes
         assert one.link_rx_bytes == one.vpn_rx_bytes + 24 * one.link_rx_packets
     for site in tunnel.sites:
         stats = site.device.stats()
-        assert sum(stats.drops.values()) == 0
+        assert sum(stats.drops.values()) == (stats.drops[DropReason.TX_BACKLOG] if tcp else 0)
         if tcp:
             assert stats.tcp_send_packets > stats.tcp_sends
             assert stats.tcp_receive_packets > stats.tcp_receives
