@@ -121,8 +121,10 @@ def assert_nothing_dropped(tunnel: Tunnel) -> None:
 
 
 def active_of(allowed: Offload) -> Offload:
-    """Without the header on the TUN none of its offloads can be; the rest is up to the machine."""
+    """Without the header on the TUN none of its offloads can be; one worker has no siblings; the
+    rest is up to the machine."""
     possible = Offload.ALL if processor_has_vaes() else Offload.ALL & ~Offload.VAES_GCM
+    possible &= ~(Offload.UDP_SIBLINGS | Offload.UDP_STEERING)
     return allowed & (possible if Offload.TUN_VNET in allowed else possible & ~TUN_OFFLOADS)
 
 
