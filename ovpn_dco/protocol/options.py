@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -52,14 +53,14 @@ __all__ = [
 MAX_TOKEN = 127
 
 
-class Option:
+class Option(ABC):
     """One pushed option: a name, and words behind it. Its text is what `str` gives."""
 
     name: str
 
+    @abstractmethod
     def words(self) -> tuple[str, ...]:
         """The words behind the name, as sent."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return join_words((self.name, *self.words()))

@@ -12,6 +12,7 @@ when `is_finished`. `now` is Unix time in seconds, which must not jump."""
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -96,7 +97,7 @@ class SessionSettings:
     max_packet: int = 1222
 
 
-class Session:
+class Session(ABC):
     """The part that both roles share; make a `ClientSession` or a `ServerSession`.
 
     `receive` raises `ProtocolError` and `ReliabilityError` for packets that were dropped; nothing
@@ -270,9 +271,6 @@ class Session:
         if packet.remote_session_id not in (None, self._session_id):
             raise refused(Refusal.SESSION_ECHO)
 
-    def _meet(self, packet: ControlPacket, now: float) -> None:
-        """The first packet of an unknown peer; a server knows its client from the start."""
-
     def _dispatch(self, packet: ControlPacket, now: float) -> Receipt:
         if packet.opcode is Opcode.SOFT_RESET_V1 and not self._ended:
             self._judge(packet, now)
@@ -438,23 +436,32 @@ class Session:
 
     # What the roles add
 
+    @abstractmethod
+    def _meet(self, packet: ControlPacket, now: float) -> None:
+        """A packet that may be the first of the peer."""
+
+    @abstractmethod
     def _greet(self, now: float) -> None:
-        raise NotImplementedError
+        """TLS is done: time to log in, or to judge who is there."""
 
+    @abstractmethod
     def _take_key_message(self, event: KeyMessageReceived, now: float) -> None:
-        raise NotImplementedError
+        """The peer's half of key method 2."""
 
+    @abstractmethod
     def _activate(self, now: float) -> None:
-        raise NotImplementedError
+        """Both halves are there."""
+
+    @abstractmethod
+    def _next_deadline(self) -> float | None:
+        """When this role waits no longer; None: it does not wait."""
+
+    @abstractmethod
+    def _handle_deadline(self, now: float) -> None:
+        """Gives up what was waited for, if it is time."""
 
     def _take_message(self, message: Message | Refused, now: float) -> None:
         self._events.append(ControlMessage(message=message))
-
-    def _next_deadline(self) -> float | None:
-        raise NotImplementedError
-
-    def _handle_deadline(self, now: float) -> None:
-        raise NotImplementedError
 
     def _guarded(self, step: Callable[[], None], now: float) -> None:
         """Runs `step`; an agreement that cannot be had ends the session."""

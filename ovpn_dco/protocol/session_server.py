@@ -35,6 +35,7 @@ from .role import Role
 from .session import LINGER_S, Session, SessionSettings
 from .session_events import AuthRequired, Ended, EndReason, PeerReady
 from .text import TextRefused, without_controls
+from .wire import ControlPacket
 
 __all__ = ["ServerSession"]
 
@@ -145,6 +146,9 @@ class ServerSession(Session):
     def _refuse_change(self, now: float, what: str) -> None:
         error = InvalidArgument(errno.EINVAL, what)
         self._send_away(now, AuthFailed(), EndReason.IDENTITY_CHANGED, error)
+
+    def _meet(self, packet: ControlPacket, now: float) -> None:
+        """The cookie came from this client, so it is known from the start."""
 
     def _greet(self, now: float) -> None:
         """A change of certificate is told after the key messages, when it can be."""

@@ -2,7 +2,7 @@
 
     python tests/security/mutations.py [NAME...]
 
-builds the core in a copy of the tree, then for each mutation of `mutation_list.py` changes one
+builds the core in a copy of the tree, then for each mutation of `mutation_list` changes one
 place, builds again, and expects the named test to fail. Takes seven minutes for all; it is no part
 of the default run, where `test_mutations.py` only makes sure that the places are still there."""
 

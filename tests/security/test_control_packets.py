@@ -1,6 +1,6 @@
 """Control packets that other implementations fell over, by the numbers of those bugs.
 
-What each test protects is in `mutation_list.py`: with that taken out it fails."""
+What each test protects is in `mutation_list`: with that taken out it fails."""
 
 from __future__ import annotations
 

@@ -1,0 +1,31 @@
+"""Checks, how each is taken out, and the test that must fail then; see mutations.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import (
+    configuration,
+    connections,
+    control_packets,
+    control_text,
+    data_packets,
+    handshake,
+    peers,
+    sessions,
+)
+from .mutation import Mutation
+
+__all__ = ["MUTATIONS", "ROOT", "Mutation"]
+
+ROOT = Path(__file__).parents[3]
+MUTATIONS = [
+    *data_packets.MUTATIONS,
+    *peers.MUTATIONS,
+    *connections.MUTATIONS,
+    *control_packets.MUTATIONS,
+    *handshake.MUTATIONS,
+    *control_text.MUTATIONS,
+    *sessions.MUTATIONS,
+    *configuration.MUTATIONS,
+]

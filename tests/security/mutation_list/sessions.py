@@ -1,0 +1,121 @@
+"""Sessions: whose packets count, who somebody is, and how it ends."""
+
+from __future__ import annotations
+
+from .mutation import Mutation
+
+SESSION = "ovpn_dco/protocol/session.py"
+CLIENT_END = "ovpn_dco/protocol/session_client.py"
+SERVER_END = "ovpn_dco/protocol/session_server.py"
+
+
+def sessions(name: str) -> str:
+    return f"tests/security/test_control_session.py::{name}"
+
+
+MUTATIONS = [
+    # Sessions
+    Mutation(
+        "session-echo-not-checked",
+        sessions("test_echoed_session_id_must_be_ours"),
+        SESSION,
+        "        if packet.remote_session_id not in (None, self._session_id):\n",
+        "        if packet.remote_session_id == bytes(8):\n",
+    ),
+    Mutation(
+        "session-id-not-checked",
+        sessions("test_session_id_must_be_the_peers"),
+        SESSION,
+        "        if self._remote_session_id not in (None, header.session_id):\n",
+        "        if header.session_id == bytes(8):\n",
+    ),
+    Mutation(
+        "session-address-not-checked",
+        sessions("test_control_packets_do_not_float"),
+        SESSION,
+        "        if _place(address) != _place(self._address):\n",
+        "        if not _place(address):\n",
+    ),
+    Mutation(
+        "session-opcode-without-direction",
+        sessions("test_opcodes_have_a_direction"),
+        SESSION,
+        "        if header.opcode not in _FROM_BOTH | _FROM_PEER[self._role]:\n",
+        "        if header.opcode.is_data:\n",
+    ),
+    Mutation(
+        "session-reset-without-echo",
+        sessions("test_reset_must_echo_the_clients_session_id"),
+        CLIENT_END,
+        "        if packet.remote_session_id is None:\n",
+        "        if packet.remote_session_id == b'':\n",
+    ),
+    Mutation(
+        "session-soft-reset-late-message",
+        sessions("test_renegotiation_out_of_turn"),
+        SESSION,
+        "        if verdict is SoftReset.STALE or packet.message_id:\n",
+        "        if verdict is SoftReset.STALE:\n",
+    ),
+    Mutation(
+        "session-username-may-change",
+        sessions("test_username_stays_the_same"),
+        SERVER_END,
+        "            if username != self._username:\n",
+        "            if not username:\n",
+    ),
+    Mutation(
+        "session-client-certificate-may-change",
+        sessions("test_certificate_of_the_client_stays_the_same"),
+        SERVER_END,
+        "        if self._has_changed():\n",
+        "        if self._has_changed() and not event.key_id:\n",
+    ),
+    Mutation(
+        "session-server-certificate-may-change",
+        sessions("test_certificate_of_the_server_stays_the_same"),
+        CLIENT_END,
+        "        if self._has_changed():\n",
+        "        if self._has_changed() and not self._primary.key_id:\n",
+    ),
+    Mutation(
+        "session-earlier-yes-counts",
+        sessions("test_each_login_is_decided_anew"),
+        SERVER_END,
+        "        self._accepted = False\n        if not",
+        "        if not",
+    ),
+    Mutation(
+        "session-key-without-decision",
+        sessions("test_each_login_is_decided_anew"),
+        SERVER_END,
+        "        if not self._accepted or state.derived",
+        "        if state.derived",
+    ),
+    Mutation(
+        "session-credentials-with-line-breaks",
+        sessions("test_credentials_have_no_line_breaks"),
+        SERVER_END,
+        "username=without_controls(message.username)",
+        "username=message.username",
+    ),
+    Mutation(
+        "session-ends-twice",
+        sessions("test_session_ends_once"),
+        SESSION,
+        "        if self._ended:\n            return\n        self._ended = True\n",
+        "        self._ended = True\n",
+        (
+            (
+                SESSION,
+                "            if not self._ended:\n                self._take(event, now)\n",
+                "            self._take(event, now)\n",
+            ),
+            (
+                SESSION,
+                "                    if not self._ended:\n                        self._take_m",
+                "                    if message:\n                        self._take_m",
+            ),
+        ),
+    ),
+]
