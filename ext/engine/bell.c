@@ -44,13 +44,13 @@ void dco_bell_ring(struct dco_bell *bell)
 }
 
 /* In this order: somebody who rings in between finds it rung, and has put before the exchange,
- * which the caller's second look then sees. The other way round his write could be read away. */
+ * which the caller's second look then sees. The other way round his write could be read away.
+ * Reads even if it was not rung: a write may come after what it was for was taken, and would leave
+ * the descriptor readable for ever. */
 void dco_bell_clear(struct dco_bell *bell)
 {
     uint64_t count;
 
-    if (!atomic_load_explicit(&bell->rung, memory_order_relaxed))
-        return;
     if (read(bell->fd, &count, sizeof count) < 0 && errno != EAGAIN)
         return;
     atomic_exchange(&bell->rung, false);

@@ -267,6 +267,13 @@ void dco_engine_remove_peers_of(struct dco_engine *engine, struct dco_transport 
 {
     struct dco_peer *next;
 
+    /* A connection has one peer, found without a walk: thousands may end together. */
+    if (transport && transport->stream) {
+        struct dco_peer *peer = atomic_load_explicit(&transport->stream->peer, memory_order_relaxed);
+        if (peer)
+            dco_engine_remove_peer(engine, peer, reason);
+        return;
+    }
     for (struct dco_peer *peer = engine->peers.first; peer; peer = next) {
         next = peer->next;
         if (!transport || peer->transport == transport)

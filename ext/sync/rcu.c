@@ -70,9 +70,12 @@ static void release_all(struct dco_rcu *rcu, struct dco_rcu_node *node)
 static void reclaim_locked(struct dco_rcu *rcu)
 {
     do {
+        /* Only by who looks next: one that took the word and then found the lock taken would leave
+         * nobody to look. An exchange, to see all that came before the word. */
+        atomic_exchange(&rcu->missed, false);
         release_all(rcu, take_ripe(rcu));
         pthread_mutex_unlock(&rcu->lock);
-    } while (atomic_exchange(&rcu->missed, false) && !pthread_mutex_trylock(&rcu->lock));
+    } while (atomic_load(&rcu->missed) && !pthread_mutex_trylock(&rcu->lock));
 }
 
 /* Never blocks. A holder of the lock may have looked before this thread passed: tell it to look
