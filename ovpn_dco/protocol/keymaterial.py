@@ -122,7 +122,7 @@ def source_size(role: Role) -> int:
 
 def encode_key_message(message: KeyMessage, role: Role) -> bytes:
     """The bytes of one TLS write by `role`. OutOfRange (ERANGE) where a field is too long,
-    InvalidArgument (EINVAL) for a NUL, or random bytes of the other role."""
+    InvalidArgument (EINVAL) for a NUL, a lone surrogate, or random bytes of the other role."""
     if len(bytes(message.source)) != source_size(role):
         raise InvalidArgument(errno.EINVAL, "random bytes are not those of this role")
     encoded = b"".join(
@@ -175,7 +175,10 @@ def decode_key_message(
 
 
 def _encode_text(name: str, text: str, limit: int) -> bytes:
-    data = text.encode()
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(errno.EINVAL, f"no Unicode text in {name}", attribute=name) from None
     if b"\0" in data:
         raise InvalidArgument(errno.EINVAL, f"NUL in {name}", attribute=name)
     if len(data) >= limit:

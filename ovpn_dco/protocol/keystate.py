@@ -140,8 +140,9 @@ class KeyState:
 
     @property
     def settled(self) -> bool:
-        """Whether all that was handed in has arrived at the peer."""
-        return not self._queued and self._all_arrived()
+        """Whether all that was handed in has arrived at the peer, and the peer was told of all
+        that arrived here: without the last acknowledgement it would wait for it."""
+        return not self._queued and self._all_arrived() and not self._reliable.pending_acks
 
     @property
     def derived(self) -> bool:

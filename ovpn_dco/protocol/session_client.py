@@ -13,6 +13,7 @@ from ovpn_dco.model import Address
 
 from .errors import ProtocolError, Refusal, refused
 from .keyevents import KeyMessageReceived, KeyStage
+from .keymaterial import KeyMessage, KeySource, encode_key_message
 from .messages import (
     AuthFailed,
     AuthPending,
@@ -56,13 +57,27 @@ class Login:
 
 class ClientSession(Session):
     """A session with the server at `address`, in one attempt: a new attempt is a new session, with
-    a new `wrapping`."""
+    a new `wrapping`.
+
+    OutOfRange (ERANGE) or InvalidArgument (EINVAL) for a login that no key message can carry, such
+    as a password of more than 127 bytes."""
 
     _role = Role.CLIENT
 
     def __init__(
         self, settings: SessionSettings, login: Login, *, wrapping: Wrapping, address: Address
     ) -> None:
+        # Now and here, not in the middle of a handshake where nobody could be told.
+        encode_key_message(
+            KeyMessage(
+                source=KeySource.generate(self._role, bytes),
+                options=str(settings.compatibility),
+                username=login.username,
+                password=login.password,
+                peer_info=str(login.announcement),
+            ),
+            self._role,
+        )
         self._login = login
         self._username, self._password = login.username, login.password
         self._v2 = wrapping if isinstance(wrapping, TlsCryptV2Client) else None
@@ -126,6 +141,10 @@ class ClientSession(Session):
             self._primary.fail(error)
             self._end(Ended(reason=EndReason.IDENTITY_CHANGED, error=error), now)
             return
+        # What the server pushed since may make a login that cannot be sent.
+        self._guarded(lambda: self._send_login(now), now)
+
+    def _send_login(self, now: float) -> None:
         self._primary.send_key_message(
             now=now,
             options=str(self._settings.compatibility),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from session_link import FULL, OPTIONS, PRF_ONLY, WRAPPINGS, Network
 
-from ovpn_dco.errors import InvalidArgument
+from ovpn_dco.errors import InvalidArgument, OutOfRange
 from ovpn_dco.model import Cipher, DataKey, EpochKey, KeySlot
 from ovpn_dco.protocol.keyevents import KeyPromotionDue, KeyTimers
 from ovpn_dco.protocol.messages import AuthFailed, AuthPending, Halt, Info, PushReply, Restart
@@ -90,6 +90,35 @@ def test_renegotiations_over_a_lossy_link(kind: str, who: str, seed: int) -> Non
         network.run(lambda key_id=key_id: network.has_key(key_id))
         network.assert_keys_fit(key_id)
         assert not any(network.ended(role) for role in Role)
+
+
+@pytest.mark.parametrize("who", list(Role))
+def test_one_more_renegotiation_in_the_middle_of_one(who: Role) -> None:
+    """It waits until the peer knows that all has arrived, or the peer would wait for that."""
+    network = Network().connected()
+    session = network.sessions[who]
+    session.renegotiate()
+    network.run(lambda: not session._renegotiation_wanted)
+    session.renegotiate()
+    network.run(lambda: network.has_key(2))
+    for key_id in (1, 2):
+        network.assert_keys_fit(key_id)
+    assert not network.every(Role.CLIENT, RenegotiationFailed)
+    assert not network.every(Role.SERVER, RenegotiationFailed)
+
+
+@pytest.mark.parametrize(
+    ("login", "error", "name"),
+    [
+        ({"password": "p" * 128}, OutOfRange, "password"),
+        ({"username": "\udc80"}, InvalidArgument, "username"),
+        ({"username": "a\0b"}, InvalidArgument, "username"),
+    ],
+)
+def test_login_that_cannot_be_sent(login: dict[str, str], error: type, name: str) -> None:
+    with pytest.raises(error, match=name) as caught:
+        Network(login_changes=login)
+    assert all(text not in str(caught.value) for text in login.values())
 
 
 def test_key_ids_go_round() -> None:

@@ -118,4 +118,18 @@ MUTATIONS = [
             ),
         ),
     ),
+    Mutation(
+        "session-rotates-before-it-acknowledged",
+        "tests/protocol/test_session.py::test_one_more_renegotiation_in_the_middle_of_one",
+        "ovpn_dco/protocol/keystate.py",
+        " and not self._reliable.pending_acks\n\n",
+        "\n\n",
+    ),
+    Mutation(
+        "session-login-not-tried-before",
+        "tests/protocol/test_session.py::test_login_that_cannot_be_sent",
+        CLIENT_END,
+        "        encode_key_message(\n",
+        "        (lambda *_: None)(\n",
+    ),
 ]
