@@ -412,14 +412,17 @@ def iperf3(
     megabytes: int = 16,
     options: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """One transfer of a fixed size, from the client or, with `reverse`, to it; its report."""
+    """One transfer of a fixed size, from the client or, with `reverse`, to it; its report.
+
+    UDP to the client lasts a second instead: for bytes that were lost its client waits forever."""
     listener = server.popen(
         ["iperf3", "-s", "-1", "--forceflush"], stdout=subprocess.PIPE, text=True
     )
     assert listener.stdout
     while "listening" not in (line := listener.stdout.readline()):
         assert line, "iperf3 does not listen"
-    command = ["iperf3", "-c", address, "-J", "-n", f"{megabytes}M"]
+    amount = ["-t", "1"] if udp and reverse else ["-n", f"{megabytes}M"]
+    command = ["iperf3", "-c", address, "-J", *amount]
     command += ["-u", "-b", "200M", "-l", "1200"] if udp else []
     command += ["-R"] if reverse else []
     output = client.run([*command, *options]).stdout
