@@ -269,7 +269,8 @@ void dco_engine_remove_peers_of(struct dco_engine *engine, struct dco_transport 
 
     /* A connection has one peer, found without a walk: thousands may end together. */
     if (transport && transport->stream) {
-        struct dco_peer *peer = atomic_load_explicit(&transport->stream->peer, memory_order_relaxed);
+        struct dco_peer *peer =
+            atomic_load_explicit(&transport->stream->peer, memory_order_relaxed);
         if (peer)
             dco_engine_remove_peer(engine, peer, reason);
         return;
