@@ -15,6 +15,7 @@ import errno
 import hmac
 import ipaddress
 import math
+import os
 from dataclasses import dataclass
 
 from ovpn_dco.errors import InvalidArgument
@@ -24,7 +25,7 @@ from .early_negotiation import ResetFlag, encode_reset_flags, is_cookie_capable
 from .errors import Refusal, refused
 from .ratelimit import PrefixLimiter
 from .replay import ReplayWindow
-from .wire import SESSION_ID_SIZE, ControlPacket, Opcode, RandomBytes
+from .wire import SESSION_ID_SIZE, ControlPacket, Opcode, RandomBytes, draw_session_id
 from .wrap.base import Wrapping
 from .wrap.front import Greeting, ServerFront
 
@@ -146,10 +147,12 @@ class StatelessServer:
         cookie: ResetCookie,
         limiter: PrefixLimiter,
         *,
+        random_bytes: RandomBytes = os.urandom,
         allow_noncookie: bool = False,
     ) -> None:
         self._front = front
         self._cookie = cookie
+        self._random_bytes = random_bytes
         self._limiter = limiter
         self._allow_noncookie = allow_noncookie
 
@@ -165,6 +168,21 @@ class StatelessServer:
         if packet.opcode not in (Opcode.CONTROL_V1, Opcode.CONTROL_WKC_V1, Opcode.ACK_V1):
             raise refused(Refusal.UNEXPECTED_OPCODE, packet.opcode.name)
         return self._receive_echo(greeting, address, now, window)
+
+    def admit(self, data: bytes, now: float, *, window: ReplayWindow | None = None) -> Admitted:
+        """Take the first packet of a connection, whose other end has proved that it is there;
+        raises `ProtocolError`. The connection must be closed then."""
+        greeting = self._front.open(data)
+        packet = greeting.packet
+        if not packet.opcode.is_client_reset:
+            raise refused(Refusal.UNEXPECTED_OPCODE, packet.opcode.name)
+        wrapping = greeting.begin_session(now, window=window)
+        session_id = draw_session_id(self._random_bytes)
+        return Admitted(packet, session_id, packet.session_id, wrapping, is_validated=False)
+
+    def give_back(self, address: Address, now: float) -> None:
+        """A handshake that began with a packet from there was completed."""
+        self._limiter.give_back(address, now)
 
     def _receive_reset(
         self, greeting: Greeting, address: Address, now: float, window: ReplayWindow | None

@@ -67,12 +67,14 @@ class Refusal(enum.Enum):
     COOKIE_ACK_ID = "acknowledges a message that nobody has sent yet"
     COOKIE_MESSAGE_ID = "message id too high for a first message"
     COOKIE_KEY_ID = "key id other than 0 from an unknown address"
+    SESSION_OVER = "belongs to a session that has ended"
     # By decision of this server.
     COOKIE_MISMATCH = "session id is no cookie for this client, address and time"
     COOKIE_UNSUPPORTED = "client cannot answer a cookie"
     CLIENT_KEY_TOO_OLD = "client key older than allowed"
     CLIENT_KEY_REFUSED = "client key refused by the verification"
     RATE_LIMITED = "too many first packets from this part of the network"
+    TABLE_FULL = "too many sessions are being negotiated"
 
     @property
     def label(self) -> str:
@@ -157,6 +159,7 @@ _CLASSES: dict[Refusal, type[ProtocolError]] = {
     Refusal.SESSION_ADDRESS: UnexpectedPacket,
     Refusal.SESSION_UNKNOWN: UnexpectedPacket,
     Refusal.SESSION_ECHO: UnexpectedPacket,
+    Refusal.SESSION_OVER: UnexpectedPacket,
     Refusal.KEY_ID_NOT_CURRENT: UnexpectedPacket,
     Refusal.NO_WRAPPING: UnexpectedPacket,
     Refusal.COOKIE_WITHOUT_ACK: UnexpectedPacket,
@@ -168,6 +171,7 @@ _CLASSES: dict[Refusal, type[ProtocolError]] = {
     Refusal.CLIENT_KEY_TOO_OLD: ClientRefused,
     Refusal.CLIENT_KEY_REFUSED: ClientRefused,
     Refusal.RATE_LIMITED: RateLimited,
+    Refusal.TABLE_FULL: RateLimited,
 }
 
 

@@ -227,6 +227,13 @@ class Session(ABC):
             raise InvalidArgument(errno.EINVAL, "the session has ended")
         self._send(message, now)
 
+    def abandon(self, reason: EndReason) -> None:
+        """Ends without a word, because nobody is there to hear it."""
+        if not self._ended:
+            self._ended = True
+            self._events.append(Ended(reason=reason))
+        self._finished = True
+
     # Steps
 
     def _deadlines(self) -> Iterator[float | None]:

@@ -49,6 +49,9 @@ class EndReason(enum.Enum):
     DISAGREEMENT = "no common data channel, or pushed options that cannot be used"
     KEY_EXPIRED = "the last key that worked came to its end"
     EXHAUSTED = "no replay id is left"
+    SUPERSEDED = "the client has connected anew"
+    EXPIRED = "nothing came from the peer for too long"
+    TRANSPORT_GONE = "the connection was lost"
 
 
 @dataclass(frozen=True, kw_only=True)

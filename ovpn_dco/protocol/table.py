@@ -1,0 +1,282 @@
+"""All sessions of a server, by where their packets come from. Sans-I/O, like a single session.
+
+A path has at most two: the session in use, and a newcomer, such as a client that was started anew,
+which takes its place once it has logged in. Control packets never move a session to another path.
+
+After each `receive`, `handle_timeout` and change to a session (`touch`): take `next_event` until
+None, then send `packets_to_send`, and come back at `next_timeout`."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from ovpn_dco.model import Address
+
+from .cookie import Admitted, Answer, StatelessServer
+from .errors import ProtocolError, Refusal, refused
+from .ratelimit import TokenBucket
+from .replay import ReplayWindow
+from .session import SessionSettings
+from .session_events import Ended, EndReason, PeerReady, SessionEvent
+from .session_server import ServerSession
+from .wire import decode_header
+
+__all__ = ["Outgoing", "Path", "SessionTable"]
+
+REMEMBERED = 4096
+
+
+class Path(NamedTuple):
+    """Where packets come from: one of our sockets, and an address that is seen through it."""
+
+    transport: int
+    address: Address
+
+
+class Outgoing(NamedTuple):
+    """A packet that must leave now. `local` is the address of ours that it should come from."""
+
+    path: Path
+    data: bytes
+
+
+class _Place:
+    """The sessions of a path."""
+
+    __slots__ = ("current", "newcomer")
+
+    def __init__(self) -> None:
+        self.current: ServerSession | None = None
+        self.newcomer: ServerSession | None = None
+
+    def __iter__(self) -> Iterator[ServerSession]:
+        return (one for one in (self.current, self.newcomer) if one is not None)
+
+    def remove(self, session: ServerSession) -> None:
+        if self.current is session:
+            self.current = None
+        if self.newcomer is session:
+            self.newcomer = None
+
+
+class SessionTable:
+    """Finds the session of a packet, opens new ones, and runs their timers.
+
+    `gate` decides about packets that no session claims. `settings()` gives what a new session is
+    made with, `window()` its replay window. At most `max_negotiating` sessions that have no peer
+    yet are there at one time, and `admissions` limits how fast they come (`connect-freq`); who is
+    too much is not answered, and may try again."""
+
+    def __init__(
+        self,
+        gate: StatelessServer,
+        settings: Callable[[], SessionSettings],
+        *,
+        window: Callable[[], ReplayWindow] = ReplayWindow,
+        max_negotiating: int = 512,
+        admissions: TokenBucket | None = None,
+    ) -> None:
+        self._gate = gate
+        self._settings = settings
+        self._window = window
+        self._max_negotiating = max_negotiating
+        self._admissions = admissions
+        self._now = 0.0
+        self._places: dict[Path, _Place] = {}
+        self._paths: dict[ServerSession, Path] = {}
+        self._negotiating: set[ServerSession] = set()
+        self._touched: dict[ServerSession, None] = {}
+        self._eventful: dict[ServerSession, None] = {}
+        self._answers: deque[Outgoing] = deque()
+        self._deadlines: list[tuple[float, int, ServerSession]] = []
+        self._due: dict[ServerSession, float] = {}
+        self._order = itertools.count()
+        self._over: OrderedDict[tuple[Path, bytes], None] = OrderedDict()
+        self.refusals: Counter[str] = Counter()
+        """How many packets were dropped, by `Refusal.label`."""
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[ServerSession]:
+        return iter(list(self._paths))
+
+    @property
+    def negotiating(self) -> int:
+        """Sessions without a peer."""
+        return len(self._negotiating)
+
+    def path_of(self, session: ServerSession) -> Path | None:
+        """Where its packets go; None once it is over."""
+        return self._paths.get(session)
+
+    # Packets
+
+    def receive(self, data: bytes, path: Path, now: float, *, stream: bool = False) -> None:
+        """Takes a packet; one that is refused is counted and changes nothing.
+
+        `stream`: from a connection, whose other end needs no cookie to prove where it is."""
+        self._now = now
+        try:
+            self._receive(data, path, now, stream)
+        except ProtocolError as error:
+            self.refusals[error.reason.label] += 1
+
+    def packets_to_send(self, now: float) -> list[Outgoing]:
+        """All that must leave now."""
+        packets = list(self._answers)
+        self._answers.clear()
+        touched, self._touched = self._touched, {}
+        for session in touched:
+            path = self._paths.get(session)
+            if path is None:
+                continue
+            packets += (Outgoing(path, data) for data in session.packets_to_send(now))
+            self._schedule(session)
+        return packets
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is due; -inf: now; None: never."""
+        while self._deadlines and self._is_stale(*self._deadlines[0]):
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def handle_timeout(self, now: float) -> None:
+        """Does what is due."""
+        self._now = now
+        while (due_s := self.next_timeout()) is not None and due_s <= now:
+            session = heapq.heappop(self._deadlines)[2]
+            self._due.pop(session, None)
+            session.handle_timeout(now)
+            self.touch(session)
+
+    def next_event(self) -> tuple[ServerSession, SessionEvent] | None:
+        """What happened next to which session; None: nothing more."""
+        while self._eventful:
+            session = next(iter(self._eventful))
+            event = session.next_event()
+            if event is not None:
+                self._follow(session, event)
+                return session, event
+            del self._eventful[session]
+        return None
+
+    # What the owner does
+
+    def touch(self, session: ServerSession) -> None:
+        """Something was done to the session: it may have events, packets and another timeout."""
+        if session in self._paths:
+            self._touched[session] = self._eventful[session] = None
+
+    def move(self, session: ServerSession, path: Path) -> None:
+        """The peer is elsewhere, as an authenticated data packet proved."""
+        old = self._paths.get(session)
+        if old is None or old == path:
+            return
+        self._leave(session, old)
+        place = self._places.setdefault(path, _Place())
+        if place.current is not None:
+            self._displace(place.current)
+        place.current = session
+        self._paths[session] = path
+        session.move(path.address)
+        self.touch(session)
+
+    def end_path(self, transport: int) -> None:
+        """A socket is gone, and the sessions through it are."""
+        for session in [one for one, path in self._paths.items() if path.transport == transport]:
+            session.abandon(EndReason.TRANSPORT_GONE)
+            self.touch(session)
+
+    # Steps
+
+    def _receive(self, data: bytes, path: Path, now: float, stream: bool) -> None:
+        header = decode_header(data)
+        for session in self._places.get(path, ()):
+            if session.remote_session_id == header.session_id:
+                self.touch(session)
+                session.receive(data, path.address, now)
+                return
+        if (path, header.session_id) in self._over:
+            raise refused(Refusal.SESSION_OVER)
+        if len(self._negotiating) >= self._max_negotiating:
+            raise refused(Refusal.TABLE_FULL)
+        window = self._window()
+        if stream:
+            self._open(self._gate.admit(data, now, window=window), path, now)
+            return
+        outcome = self._gate.receive(data, path.address, now, window=window)
+        if isinstance(outcome, Answer):
+            self._answers.append(Outgoing(path, outcome.data))
+        else:
+            self._open(outcome, path, now)
+
+    def _open(self, admitted: Admitted, path: Path, now: float) -> None:
+        if self._admissions is not None and not self._admissions.take(now):
+            raise refused(Refusal.RATE_LIMITED)
+        session = ServerSession(self._settings(), admitted, address=path.address, now=now)
+        place = self._places.setdefault(path, _Place())
+        if place.newcomer is not None:
+            self._displace(place.newcomer)
+        place.newcomer = session
+        self._paths[session] = path
+        self._negotiating.add(session)
+        self.touch(session)
+
+    def _follow(self, session: ServerSession, event: SessionEvent) -> None:
+        if isinstance(event, PeerReady):
+            self._settle(session)
+        elif isinstance(event, Ended):
+            self._negotiating.discard(session)
+
+    def _settle(self, session: ServerSession) -> None:
+        """A newcomer has logged in: it is the session of its path from now on."""
+        self._negotiating.discard(session)
+        path = self._paths[session]
+        self._gate.give_back(path.address, self._now)
+        place = self._places[path]
+        if place.newcomer is session:
+            if place.current is not None:
+                self._displace(place.current)
+            place.current, place.newcomer = session, None
+
+    def _displace(self, session: ServerSession) -> None:
+        session.abandon(EndReason.SUPERSEDED)
+        self.touch(session)
+
+    def _schedule(self, session: ServerSession) -> None:
+        if session.is_finished:
+            self._forget(session)
+            return
+        due_s = session.next_timeout()
+        if due_s is None:
+            self._due.pop(session, None)
+        elif due_s != self._due.get(session):
+            self._due[session] = due_s
+            heapq.heappush(self._deadlines, (due_s, next(self._order), session))
+
+    def _is_stale(self, due_s: float, _order: int, session: ServerSession) -> bool:
+        return self._due.get(session) != due_s
+
+    def _forget(self, session: ServerSession) -> None:
+        """Its cookie is good for a while: late packets must not bring the session back."""
+        path = self._paths.pop(session)
+        self._leave(session, path)
+        self._negotiating.discard(session)
+        self._due.pop(session, None)
+        if session.remote_session_id is not None:
+            self._over[path, session.remote_session_id] = None
+            if len(self._over) > REMEMBERED:
+                self._over.popitem(last=False)
+
+    def _leave(self, session: ServerSession, path: Path) -> None:
+        place = self._places.get(path)
+        if place is None:
+            return
+        place.remove(session)
+        if place.current is None and place.newcomer is None:
+            del self._places[path]
