@@ -12,10 +12,9 @@ from control_packets import ADDRESS, ENDS, NOW, stateless
 from lossy_link import LossyLink
 
 from ovpn_dco.errors import DcoError
-from ovpn_dco.model import DataKey, EpochKey, KeySlot
+from ovpn_dco.model import DEFAULT_CIPHERS, DataKey, EpochKey, KeySlot
 from ovpn_dco.protocol.cookie import Answer
 from ovpn_dco.protocol.keyevents import KeyExpired, KeyPromotionDue, KeyTimers
-from ovpn_dco.protocol.ncp import DEFAULT_CIPHERS
 from ovpn_dco.protocol.occ import describe
 from ovpn_dco.protocol.peerinfo import IvProto, announce, proto_for
 from ovpn_dco.protocol.role import Role

@@ -3,6 +3,7 @@
 `parse_client` and `parse_server` read what OpenVPN reads, `ClientConfig` and `ServerConfig` can be
 made in code as well; `check` judges those. docs/configuration.md lists the directives."""
 
+from ..model import CertRole, ClientCert, FilterAction, NameType, TlsVersion, Topology
 from .ccd import parse_client_overrides
 from .endpoints import (
     ClientConfig,
@@ -19,29 +20,23 @@ from .options import (
     AuthConfig,
     AuthRetry,
     CertProfile,
-    CertRole,
-    ClientCert,
     Credentials,
     DataChannelConfig,
     DeviceConfig,
     DnsServer,
     Epoch,
-    FilterAction,
     KeepaliveConfig,
     LifecycleConfig,
     LoggingConfig,
     ManagementConfig,
     Material,
     MtuConfig,
-    NameType,
     Protocol,
     RedirectConfig,
     RemoteConfig,
     RouteConfig,
     RoutesConfig,
     TlsConfig,
-    TlsVersion,
-    Topology,
     TransportConfig,
     VerifyConfig,
     WrapConfig,

@@ -11,13 +11,12 @@ from ipaddress import (
     IPv6Network,
 )
 
-from ..model import Feature
+from ..model import Feature, FilterAction
 from .options import (
     AuthConfig,
     DataChannelConfig,
     DeviceConfig,
     Epoch,
-    FilterAction,
     Hook,
     KeepaliveConfig,
     LifecycleConfig,

@@ -6,19 +6,16 @@ from __future__ import annotations
 from dataclasses import fields
 from ipaddress import IPv4Interface
 
+from ..model import FilterAction, NameType, TlsVersion, Topology
 from . import values
 from .endpoints import PoolConfig
 from .lexer import PUSHED_OPTION_MAX, PUSHED_WORDS_MAX, Directive, split_words
 from .options import (
     Credentials,
-    FilterAction,
     KeepaliveConfig,
     Material,
-    NameType,
     Protocol,
     RemoteConfig,
-    TlsVersion,
-    Topology,
 )
 from .problems import Refusal
 from .settings import Role, Settings

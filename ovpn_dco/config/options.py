@@ -19,8 +19,15 @@ from ipaddress import (
 )
 from typing import TypeAlias
 
-from ..model import Cipher
-from .values import DEFAULT_CIPHERS
+from ..model import (
+    DEFAULT_CIPHERS,
+    CertRole,
+    Cipher,
+    ClientCert,
+    NameType,
+    TlsVersion,
+    Topology,
+)
 
 # A Python callable, or None: what OpenVPN runs programs for, and what no file can name.
 Hook: TypeAlias = Callable[..., object] | None
@@ -42,21 +49,6 @@ class Protocol(enum.Enum):
         return self.value.startswith("tcp")
 
 
-class Topology(enum.Enum):
-    """What the tunnel's addresses mean; a server has SUBNET only."""
-
-    SUBNET = "subnet"
-    NET30 = "net30"
-    P2P = "p2p"
-
-
-class TlsVersion(enum.Enum):
-    """Versions of TLS that are spoken."""
-
-    V1_2 = "1.2"
-    V1_3 = "1.3"
-
-
 class CertProfile(enum.Enum):
     """Security levels of OpenSSL: 0, 1, 2 and 3."""
 
@@ -64,29 +56,6 @@ class CertProfile(enum.Enum):
     LEGACY = "legacy"
     PREFERRED = "preferred"
     SUITEB = "suiteb"
-
-
-class ClientCert(enum.Enum):
-    """What a server wants of a client's certificate."""
-
-    REQUIRE = "require"
-    OPTIONAL = "optional"
-    NONE = "none"
-
-
-class NameType(enum.Enum):
-    """What `verify-x509-name` compares: the whole subject, the common name, or its beginning."""
-
-    SUBJECT = "subject"
-    NAME = "name"
-    NAME_PREFIX = "name-prefix"
-
-
-class CertRole(enum.Enum):
-    """Extended key usage that the peer's certificate must have."""
-
-    SERVER = "server"
-    CLIENT = "client"
 
 
 class AuthRetry(enum.Enum):
@@ -103,14 +72,6 @@ class Epoch(enum.Enum):
     OFF = "off"
     OFFER = "offer"
     REQUIRE = "require"
-
-
-class FilterAction(enum.Enum):
-    """What `pull-filter` does with a pushed option."""
-
-    ACCEPT = "accept"
-    IGNORE = "ignore"
-    REJECT = "reject"
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..model import ClientCert, Topology
 from .endpoints import ClientConfig, ServerConfig
 from .handlers import check_pushed
-from .options import ClientCert, Topology
 from .problems import Refusal
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..model import Cipher
+from ..model import DEFAULT_CIPHERS, Cipher
 from .problems import Refusal
 
 PORT_MAX = 65535
@@ -20,7 +20,6 @@ U63_MAX = 2**63 - 1
 NAME_MAX = 253
 PATH_MAX = 4095
 CIPHERS_MAX = 127  # characters of the list: the buffer of older peers
-DEFAULT_CIPHERS = (Cipher.AES_256_GCM, Cipher.AES_128_GCM, Cipher.CHACHA20_POLY1305)
 DIGESTS = ("SHA1", "SHA224", "SHA256", "SHA384", "SHA512", "SHA512-256", "BLAKE2B512", "none")
 
 E = TypeVar("E", bound=enum.Enum)

@@ -10,11 +10,16 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
+import errno
 import hmac
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from ovpn_dco.errors import InvalidArgument
+
+from . import pem
+from .errors import KeyFileError
 from .messages import Advance, AuthFailed, AuthFailedTemporarily, ChallengeIssued, SessionExpired
 from .text import TextRefused, check_text
 
@@ -88,29 +93,24 @@ class TokenVerdict:
         return self.state in {TokenState.VALID, TokenState.VALID_EMPTY_USERNAME}
 
 
-def parse_token_secret(pem: str) -> bytes:
-    """The 128 bytes in the PEM file of `auth-gen-token-secret`. TextRefused for anything else."""
-    lines = [line.strip() for line in pem.strip().splitlines()]
-    if len(lines) < 3 or lines[0] != f"-----BEGIN {_PEM}-----":
-        raise TextRefused("auth-token secret", "has no PEM header of that kind")
-    if lines[-1] != f"-----END {_PEM}-----":
-        raise TextRefused("auth-token secret", "has no PEM footer of that kind")
-    try:
-        secret = base64.b64decode("".join(lines[1:-1]).encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error):
-        raise TextRefused("auth-token secret", "is no base64") from None
+def parse_token_secret(text: str | bytes) -> bytes:
+    """The 128 bytes in the PEM file of `auth-gen-token-secret`; raises `KeyFileError`."""
+    secret = pem.decode_base64(text, _PEM)
     if len(secret) != SECRET_BYTES:
-        raise TextRefused("auth-token secret", f"must be {SECRET_BYTES} bytes")
+        raise KeyFileError(f"an auth-token secret has {SECRET_BYTES} bytes, not {len(secret)}")
     return secret
 
 
 def build_token_secret(secret: bytes) -> str:
     """The PEM file for these 128 bytes."""
+    _check_size(secret)
+    return pem.encode_base64(secret, _PEM)
+
+
+def _check_size(secret: bytes) -> None:
     if len(secret) != SECRET_BYTES:
-        raise TextRefused("auth-token secret", f"must be {SECRET_BYTES} bytes")
-    encoded = base64.b64encode(secret).decode("ascii")
-    lines = [encoded[start : start + 64] for start in range(0, len(encoded), 64)]
-    return "\n".join([f"-----BEGIN {_PEM}-----", *lines, f"-----END {_PEM}-----", ""])
+        message = f"must be {SECRET_BYTES} bytes"
+        raise InvalidArgument(errno.EINVAL, message, attribute="secret")
 
 
 class TokenIssuer:
@@ -128,10 +128,10 @@ class TokenIssuer:
         renewal_s: int = 3600,
         lifetime_s: int = 0,
     ) -> None:
-        if len(secret) != SECRET_BYTES:
-            raise TextRefused("secret", f"must be {SECRET_BYTES} bytes")
+        _check_size(secret)
         if renewal_s <= 0 or lifetime_s < 0:
-            raise TextRefused("renewal_s", "must be positive, and lifetime_s not negative")
+            message = "renewal must be positive, lifetime not negative"
+            raise InvalidArgument(errno.EINVAL, message, attribute="renewal_s")
         self._key = bytes(secret[_KEY])
         self._random_bytes = random_bytes
         self._renewal_s = renewal_s

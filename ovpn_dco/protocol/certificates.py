@@ -16,11 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from ovpn_dco.errors import DcoError
+from ovpn_dco.model import CertRole, NameType
 
 __all__ = [
     "CertificateRules",
-    "CertificateUsage",
-    "NameRule",
     "PeerCertificate",
     "PeerName",
     "TlsError",
@@ -88,19 +87,8 @@ class TlsError(DcoError):
 _PROTOCOL_FAILURES = (TlsFailure.ALERT, TlsFailure.PROTOCOL, TlsFailure.OVERFLOW)
 
 
-class CertificateUsage(enum.Enum):
-    """What `remote-cert-tls` asks for: the extended key usage, as a dotted number."""
-
-    SERVER = "1.3.6.1.5.5.7.3.1"
-    CLIENT = "1.3.6.1.5.5.7.3.2"
-
-
-class NameRule(enum.Enum):
-    """The types of `verify-x509-name`."""
-
-    SUBJECT = "subject"
-    NAME = "name"
-    NAME_PREFIX = "name-prefix"
+_USAGE_OIDS = {CertRole.SERVER: "1.3.6.1.5.5.7.3.1", CertRole.CLIENT: "1.3.6.1.5.5.7.3.2"}
+"""The extended key usage that `remote-cert-tls` asks for."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +96,7 @@ class PeerName:
     """The name that the peer's certificate must have, and how it is compared."""
 
     value: str
-    rule: NameRule = NameRule.SUBJECT
+    rule: NameType = NameType.SUBJECT
 
 
 @dataclass(frozen=True)
@@ -144,7 +132,7 @@ class PeerCertificate:
 class CertificateRules:
     """Rules for the leaf, all of which must hold. An empty `fingerprints` allows any."""
 
-    usage: CertificateUsage | None = None
+    usage: CertRole | None = None
     name: PeerName | None = None
     fingerprints: frozenset[bytes] = frozenset()
     revoked_serials: frozenset[int] = frozenset()
@@ -178,8 +166,8 @@ class CertificateRules:
             extended = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
             raise TlsError(TlsFailure.WRONG_USAGE, "it does not say what it is for") from None
-        if self.usage.value not in {usage.dotted_string for usage in extended}:
-            raise TlsError(TlsFailure.WRONG_USAGE, f"it is not for a {self.usage.name.lower()}")
+        if _USAGE_OIDS[self.usage] not in {usage.dotted_string for usage in extended}:
+            raise TlsError(TlsFailure.WRONG_USAGE, f"it is not for a {self.usage.value}")
 
     def _check_name(self, leaf: x509.Certificate) -> None:
         name = last_value(leaf.subject, self.name_field)
@@ -188,9 +176,9 @@ class CertificateRules:
         if self.name is None:
             return
         # Compared as it is in the certificate: `_` must not match what was replaced by it.
-        if self.name.rule is NameRule.NAME:
+        if self.name.rule is NameType.NAME:
             same = name == self.name.value
-        elif self.name.rule is NameRule.NAME_PREFIX:
+        elif self.name.rule is NameType.NAME_PREFIX:
             same = name.startswith(self.name.value)
         else:
             same = subject_text(leaf.subject) == self.name.value

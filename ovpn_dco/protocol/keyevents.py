@@ -10,6 +10,7 @@ from ovpn_dco.errors import DcoError
 
 from .certificates import PeerCertificate
 from .keymaterial import KeyMessage
+from .wire import Opcode
 
 __all__ = [
     "DataFormat",
@@ -84,7 +85,7 @@ class KeyEvent:
 class ResetReceived(KeyEvent):
     """The peer's reset came; in `payload` a server may ask for the wrapped client key."""
 
-    opcode: int
+    opcode: Opcode
     payload: bytes
 
 

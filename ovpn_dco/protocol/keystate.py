@@ -47,16 +47,9 @@ from .keymaterial import KeyMessage, KeyMessageError, KeySource, next_key_id
 from .reliable import Outgoing, Receipt, ReliableLayer
 from .role import Role
 from .tls import PeerCertificate, TlsContext, TlsEndpoint, TlsError
+from .wire import Opcode
 
 __all__ = ["DataFormat", "KeyStage", "KeyState", "KeyTimers", "NegotiationTimedOut", "SoftReset"]
-
-SOFT_RESET_V1 = 3
-CONTROL_V1 = 4
-ACK_V1 = 5
-HARD_RESET_CLIENT_V2 = 7
-HARD_RESET_SERVER_V2 = 8
-HARD_RESET_CLIENT_V3 = 10
-CONTROL_WKC_V1 = 11
 
 MESSAGE_LIMIT = 1024
 QUEUED_MESSAGES = 64
@@ -92,7 +85,7 @@ class KeyState:
         max_size: int = 1150,
         ack_slots: int = 8,
         after_cookie: bool = False,
-        reset_opcode: int | None = None,
+        reset_opcode: Opcode | None = None,
     ) -> None:
         if not 0 <= key_id <= 7:
             raise InvalidArgument(errno.EINVAL, "key ids have three bits", attribute="key_id")
@@ -166,10 +159,6 @@ class KeyState:
         if not self._after_cookie:
             self._reliable.send(b"", self._reset_opcode)
         self._step(now)
-
-    def extend(self, until_s: float) -> None:
-        """Gives the peer until then instead of the hand-window, while a person authenticates."""
-        self._handshake_end_s = max(self._handshake_end_s, until_s)
 
     def append_client_key(self, size: int) -> None:
         """The server wants the wrapped client key of `size` bytes again: message 1 of key id 0
@@ -284,7 +273,7 @@ class KeyState:
     def receive(
         self,
         *,
-        opcode: int,
+        opcode: Opcode,
         message_id: int | None,
         acks: Sequence[int],
         payload: bytes,
@@ -355,15 +344,15 @@ class KeyState:
 
     # Steps
 
-    def _has_place(self, opcode: int, message_id: int | None) -> bool:
+    def _has_place(self, opcode: Opcode, message_id: int | None) -> bool:
         """Message 0 is a reset of the other side, and nothing else is."""
-        if opcode == ACK_V1 or message_id is None:
-            return opcode == ACK_V1 and message_id is None
+        if opcode == Opcode.ACK_V1 or message_id is None:
+            return opcode == Opcode.ACK_V1 and message_id is None
         if message_id == 0:
             return opcode in _expected_resets(self.role, self.key_id)
-        if opcode == CONTROL_WKC_V1:
+        if opcode == Opcode.CONTROL_WKC_V1:
             return self.role is Role.SERVER and self.key_id == 0 and message_id == 1
-        return opcode == CONTROL_V1
+        return opcode == Opcode.CONTROL_V1
 
     def _step(self, now: float) -> None:
         """All that what is here allows."""
@@ -449,7 +438,7 @@ class KeyState:
             carries_key = self._client_key_size > 0 and self._reliable.next_send_id == 1
             reserve = self._client_key_size if carries_key else 0
             payload = self._tls.data_to_send(self._reliable.payload_limit - reserve)
-            opcode = CONTROL_WKC_V1 if carries_key else CONTROL_V1
+            opcode = Opcode.CONTROL_WKC_V1 if carries_key else Opcode.CONTROL_V1
             self._reliable.send(payload, opcode, reserve=reserve)
 
     def _must_send_client_key(self) -> bool:
@@ -484,15 +473,15 @@ class KeyState:
         self._queued.clear()
 
 
-def _reset_opcode(role: Role, key_id: int) -> int:
+def _reset_opcode(role: Role, key_id: int) -> Opcode:
     if key_id:
-        return SOFT_RESET_V1
-    return HARD_RESET_CLIENT_V2 if role is Role.CLIENT else HARD_RESET_SERVER_V2
+        return Opcode.SOFT_RESET_V1
+    return Opcode.HARD_RESET_CLIENT_V2 if role is Role.CLIENT else Opcode.HARD_RESET_SERVER_V2
 
 
-def _expected_resets(role: Role, key_id: int) -> tuple[int, ...]:
+def _expected_resets(role: Role, key_id: int) -> tuple[Opcode, ...]:
     if key_id:
-        return (SOFT_RESET_V1,)
+        return (Opcode.SOFT_RESET_V1,)
     if role is Role.CLIENT:
-        return (HARD_RESET_SERVER_V2,)
-    return (HARD_RESET_CLIENT_V2, HARD_RESET_CLIENT_V3)
+        return (Opcode.HARD_RESET_SERVER_V2,)
+    return (Opcode.HARD_RESET_CLIENT_V2, Opcode.HARD_RESET_CLIENT_V3)

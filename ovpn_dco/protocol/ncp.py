@@ -1,7 +1,7 @@
 """Negotiation of the data channel: the cipher, where keys come from, the format of packets.
 
 Only the AEAD ciphers of the engine take part. The server decides, in the order of its own list;
-a client checks what was pushed; equals (P2P) come to one result without pushing anything."""
+a client checks what was pushed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import DcoError
-from ..model import Cipher
+from ..model import DEFAULT_CIPHERS, Cipher
 from .occ import Compatibility
 from .peerinfo import Announcement, IvProto
 from .text import TextRefused, shown
@@ -20,15 +20,10 @@ __all__ = [
     "NO_SHARED_CIPHER",
     "Agreement",
     "NegotiationFailed",
-    "P2pAgreement",
     "agree_as_client",
-    "agree_as_equal",
     "agree_as_server",
     "parse_cipher_list",
 ]
-
-DEFAULT_CIPHERS = (Cipher.AES_256_GCM, Cipher.AES_128_GCM, Cipher.CHACHA20_POLY1305)
-"""What `data-ciphers` is when nothing is configured, and what `DEFAULT` in it stands for."""
 
 MAX_CIPHER_LIST = 127
 """Bytes of `data-ciphers`."""
@@ -90,18 +85,6 @@ class Agreement:
         elif self.use_ekm:
             options.append("key-derivation tls-ekm")
         return tuple(options)
-
-
-@dataclass(frozen=True, kw_only=True)
-class P2pAgreement(Agreement):
-    """An agreement of equals. `peer_id` is for both directions; None: three bytes of the TLS
-    exporter with the label EXPORTER-OpenVPN-p2p-peerid."""
-
-    peer_id: int | None
-
-
-P2P_PEER_ID = 0x76706E
-"""The peer id of equals of whom one has no exporter."""
 
 
 def parse_cipher_list(text: str) -> tuple[Cipher, ...]:
@@ -261,39 +244,3 @@ def _cipher_for_client(
     if fallback and fallback is not Cipher.NONE:
         return fallback
     raise NegotiationFailed(f"server pushed no cipher, and is set to {shown(name or 'none')}")
-
-
-# Equals
-
-
-def agree_as_equal(
-    peer: Announcement,
-    occ: Compatibility,
-    *,
-    tls_server: bool,
-    ciphers: Iterable[Cipher],
-    features: IvProto,
-    fallback: Cipher | None = None,
-) -> P2pAgreement:
-    """What two peers use of whom neither pulls. The order of the TLS server's list decides, so
-    that both sides come to the same result. NegotiationFailed as for a server."""
-    proto = peer.proto
-    if IvProto.DATA_V2 not in proto:
-        raise NegotiationFailed("peer has no DATA_V2, which data channel offload needs")
-    _refuse_compression(occ)
-    own, theirs = tuple(ciphers), _ciphers_of(peer, occ)
-    first, second = (own, theirs) if tls_server else (theirs, own)
-    cipher = next((known for known in first if known in second), None)
-    if cipher is None and fallback and _says_nothing(peer, occ):
-        cipher = fallback
-    if cipher is None or cipher is Cipher.NONE:
-        raise NegotiationFailed("no shared cipher")
-    # An old peer may announce single features, but only NCP_P2P says that it acts on ours.
-    shared = proto & features if IvProto.NCP_P2P in proto & features else IvProto(0)
-    common = _common(shared)
-    return P2pAgreement(
-        cipher=cipher,
-        push_cipher=False,
-        peer_id=None if common["use_ekm"] else P2P_PEER_ID,
-        **common,
-    )

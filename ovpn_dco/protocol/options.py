@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
+from ovpn_dco.model import Topology
+
 from .addresses import (
     read_ipv4,
     read_ipv4_network,
@@ -64,14 +66,6 @@ class Option(ABC):
 
     def __str__(self) -> str:
         return join_words((self.name, *self.words()))
-
-
-class Topology(enum.Enum):
-    """What the second address of `ifconfig` is: a mask for SUBNET, else the peer's address."""
-
-    SUBNET = "subnet"
-    NET30 = "net30"
-    P2P = "p2p"
 
 
 class Gateway(enum.Enum):

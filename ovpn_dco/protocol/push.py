@@ -5,12 +5,13 @@ whose loss would make the tunnel wrong or unsafe refuses the whole reply."""
 
 from __future__ import annotations
 
-import enum
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from typing import TypeVar
+
+from ovpn_dco.model import FilterAction, Topology
 
 from .addresses import read_ipv4_mask
 from .dns import DNS_READERS, DnsSettings, dns_settings
@@ -33,7 +34,6 @@ from .options import (
     RouteIpv6,
     SetenvSafe,
     Text,
-    Topology,
     TopologyOption,
 )
 from .text import MAX_OPTION, TextRefused, check_text, number_of, shown, split_words
@@ -111,14 +111,6 @@ class Ignored:
 
     def __str__(self) -> str:
         return f"{self.name} {self.reason}"
-
-
-class FilterAction(enum.Enum):
-    """What a pull filter does with an option that begins with its text."""
-
-    ACCEPT = "accept"
-    IGNORE = "ignore"
-    REJECT = "reject"
 
 
 @dataclass(frozen=True)

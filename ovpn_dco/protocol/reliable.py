@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from ovpn_dco.errors import DcoError, InvalidArgument, LimitReached, MessageTooBig
 
+from .wire import MAX_ACKS, SESSION_ID_SIZE, Opcode
+
 __all__ = [
     "Incoming",
     "Outgoing",
@@ -28,13 +30,11 @@ __all__ = [
     "ReliableSender",
 ]
 
-ACK_V1 = 5
-
 # Peers exist that store eight messages beyond the one they wait for, so six in flight always fit.
 SEND_WINDOW = 6
 RECEIVE_WINDOW = 12
 ACKS_ON_MESSAGE = 4
-ACKS_PER_PACKET = 8
+ACKS_PER_PACKET = MAX_ACKS
 # A lost acknowledgement brings a duplicate, which is acknowledged again; this many may wait.
 PENDING_ACKS = 2 * RECEIVE_WINDOW
 SKIPS_BEFORE_RESEND = 3
@@ -47,7 +47,6 @@ LAST_ID = 0xFFFFFFFF
 MESSAGE_ID_SIZE = 4
 ACK_SIZE = 4
 ACK_COUNT_SIZE = 1
-SESSION_ID_SIZE = 8
 
 
 class ReliabilityError(DcoError):
@@ -72,7 +71,7 @@ class Receipt(enum.Enum):
 class Outgoing(NamedTuple):
     """A packet to wrap and send: with `message_id` None an ACK_V1, whose payload is empty."""
 
-    opcode: int
+    opcode: Opcode
     message_id: int | None
     acks: tuple[int, ...]
     payload: bytes
@@ -81,7 +80,7 @@ class Outgoing(NamedTuple):
 class Incoming(NamedTuple):
     """A message that was delivered in order."""
 
-    opcode: int
+    opcode: Opcode
     message_id: int
     payload: bytes
 
@@ -91,7 +90,7 @@ class _Sent:
     """A message in the send window. `next_s` is when it is due, `skipped` how many later ones were
     acknowledged since it left, `reserve` the bytes that the caller appends to it."""
 
-    opcode: int
+    opcode: Opcode
     payload: bytes
     reserve: int
     timeout_s: float
@@ -137,7 +136,7 @@ class ReliableSender:
         """The first id that was not acknowledged; all below it were."""
         return next(iter(self._sent), self._next_id)
 
-    def add(self, opcode: int, payload: bytes, reserve: int = 0) -> int:
+    def add(self, opcode: Opcode, payload: bytes, reserve: int = 0) -> int:
         """Takes a message and gives its id; LimitReached (ENOBUFS) without `room`."""
         if self.room <= 0:
             raise LimitReached(errno.ENOBUFS, "send window is full")
@@ -164,7 +163,7 @@ class ReliableSender:
             sent.next_s = -math.inf
             sent.timeout_s = self._first_timeout_s
 
-    def due(self, now: float) -> list[tuple[int, int, bytes, int]]:
+    def due(self, now: float) -> list[tuple[Opcode, int, bytes, int]]:
         """(opcode, message id, payload, reserve) of all that is due now, lowest id first.
 
         A message that timed out waits twice as long the next time; one that others overtook is
@@ -213,7 +212,7 @@ class ReliableReceiver:
         """How many acknowledgements wait for a packet."""
         return len(self._pending)
 
-    def receive(self, opcode: int, message_id: int, payload: bytes) -> Receipt:
+    def receive(self, opcode: Opcode, message_id: int, payload: bytes) -> Receipt:
         """Stores a message within the window. What is not stored is not acknowledged, either,
         unless it was delivered before."""
         if message_id >= self._next_id + RECEIVE_WINDOW:
@@ -309,7 +308,7 @@ class ReliableLayer:
         """Acknowledgements that wait for a packet."""
         return self._receiver.pending_acks
 
-    def send(self, payload: bytes, opcode: int, *, reserve: int = 0) -> int:
+    def send(self, payload: bytes, opcode: Opcode, *, reserve: int = 0) -> int:
         """Takes a message and gives its id; `reserve` bytes of the packet stay free for what the
         caller appends. LimitReached (ENOBUFS) without `room`; MessageTooBig (EMSGSIZE) if both
         together exceed `payload_limit`, except that an empty payload may always go."""
@@ -320,7 +319,7 @@ class ReliableLayer:
     def receive(
         self,
         *,
-        opcode: int,
+        opcode: Opcode,
         message_id: int | None,
         acks: Sequence[int],
         payload: bytes,
@@ -354,7 +353,8 @@ class ReliableLayer:
             packets.append(Outgoing(opcode, message_id, acks, payload))
         while self._receiver.pending_acks:
             slots = self._acks_within(self._max_size)
-            packets.append(Outgoing(ACK_V1, None, self._receiver.take_acks(slots, slots), b""))
+            acks = self._receiver.take_acks(slots, slots)
+            packets.append(Outgoing(Opcode.ACK_V1, None, acks, b""))
         return packets
 
     def make_due(self) -> None:

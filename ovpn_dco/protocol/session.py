@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ovpn_dco.errors import DcoError, InvalidArgument
-from ovpn_dco.model import Address, Cipher, KeySlot
+from ovpn_dco.model import DEFAULT_CIPHERS, Address, Cipher, KeySlot
 
 from .errors import Refusal, SequenceExhausted, refused
 from .keyevents import (
@@ -41,7 +41,7 @@ from .keyevents import (
 from .keymaterial import next_key_id
 from .keystate import KeyState
 from .messages import Message, MessageReader, Refused, encode
-from .ncp import DEFAULT_CIPHERS, Agreement
+from .ncp import Agreement
 from .occ import Compatibility
 from .peerinfo import OUR_PROTO, IvProto
 from .reliable import Outgoing, Receipt
@@ -306,7 +306,7 @@ class Session(ABC):
         # The echoed id goes with acknowledgements, and so does the knowledge of it.
         remote = self._remote_session_id if packet.acks else None
         control = ControlPacket(
-            Opcode(packet.opcode),
+            packet.opcode,
             self._primary.key_id,
             self._session_id,
             packet.acks,

@@ -14,10 +14,9 @@ from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL, crypto
 
 from ovpn_dco.errors import InvalidArgument
+from ovpn_dco.model import CertRole, ClientCert, NameType, TlsVersion
 
 from .certificates import (
-    CertificateUsage,
-    NameRule,
     PeerCertificate,
     PeerName,
     TlsError,
@@ -25,18 +24,16 @@ from .certificates import (
 )
 from .role import Role
 from .tlscontext import (
-    ClientCertificate,
     TlsContext,
     TlsSettings,
-    TlsVersion,
     explain,
     openssl_cipher_names,
 )
 
 __all__ = [
-    "CertificateUsage",
-    "ClientCertificate",
-    "NameRule",
+    "CertRole",
+    "ClientCert",
+    "NameType",
     "PeerCertificate",
     "PeerName",
     "TlsContext",

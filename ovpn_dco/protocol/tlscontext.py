@@ -5,7 +5,6 @@ All of it verifies by default, and settings that would verify nothing are refuse
 
 from __future__ import annotations
 
-import enum
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,15 +16,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from ovpn_dco.errors import InvalidArgument, UnsupportedError
+from ovpn_dco.model import CertRole, ClientCert, TlsVersion
 
-from .certificates import FINGERPRINT_SIZE, CertificateRules, CertificateUsage, PeerName
+from .certificates import FINGERPRINT_SIZE, CertificateRules, PeerName
 from .role import Role
 
 __all__ = [
-    "ClientCertificate",
     "TlsContext",
     "TlsSettings",
-    "TlsVersion",
     "explain",
     "openssl_cipher_names",
 ]
@@ -35,23 +33,10 @@ Certificates: TypeAlias = bytes | Sequence[x509.Certificate]
 CHAIN_LIMIT = 16
 # Stable in OpenSSL since 1.1.0h; not every pyOpenSSL names it.
 OP_NO_RENEGOTIATION = 1 << 30
-DEFAULT_CIPHERS = "DEFAULT:!EXP:!LOW:!MEDIUM:!kDH:!kECDH:!DSS:!PSK:!SRP:!kRSA"
+DEFAULT_TLS_CIPHERS = "DEFAULT:!EXP:!LOW:!MEDIUM:!kDH:!kECDH:!DSS:!PSK:!SRP:!kRSA"
 
 
-class TlsVersion(enum.Enum):
-    """Older ones are not spoken."""
-
-    TLS_1_2 = SSL.TLS1_2_VERSION
-    TLS_1_3 = SSL.TLS1_3_VERSION
-
-
-class ClientCertificate(enum.Enum):
-    """What a server asks of clients, as `verify-client-cert` does. With NONE, or a client that has
-    none under OPTIONAL, something else must tell who the client is."""
-
-    REQUIRED = "require"
-    OPTIONAL = "optional"
-    NONE = "none"
+_VERSIONS = {TlsVersion.V1_2: SSL.TLS1_2_VERSION, TlsVersion.V1_3: SSL.TLS1_3_VERSION}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +57,17 @@ class TlsSettings:
     certificate: Certificates = b""
     private_key: Any = field(default=None, repr=False)
     passphrase: bytes | None = field(default=None, repr=False)
-    minimum: TlsVersion = TlsVersion.TLS_1_2
-    maximum: TlsVersion = TlsVersion.TLS_1_3
-    ciphers: str = DEFAULT_CIPHERS
+    minimum: TlsVersion = TlsVersion.V1_2
+    maximum: TlsVersion = TlsVersion.V1_3
+    ciphers: str = DEFAULT_TLS_CIPHERS
     ciphersuites: str = ""
     groups: tuple[str, ...] = ()
     security_level: int = 2
     crl: bytes = b""
     allow_missing_crl: bool = False
     revoked_serials: frozenset[int] = frozenset()
-    client_certificate: ClientCertificate = ClientCertificate.REQUIRED
-    peer_usage: CertificateUsage | None = None
+    client_certificate: ClientCert = ClientCert.REQUIRE
+    peer_usage: CertRole | None = None
     peer_name: PeerName | None = None
     fingerprints: frozenset[bytes] = frozenset()
     name_field: str = "CN"
@@ -90,12 +75,12 @@ class TlsSettings:
     @property
     def verifies_peer(self) -> bool:
         """Whether the peer is asked for a certificate. A client always verifies its server."""
-        return self.role is Role.CLIENT or self.client_certificate is not ClientCertificate.NONE
+        return self.role is Role.CLIENT or self.client_certificate is not ClientCert.NONE
 
     @property
     def needs_certificate(self) -> bool:
         """Whether a peer without a certificate is refused."""
-        required = self.client_certificate is ClientCertificate.REQUIRED
+        required = self.client_certificate is ClientCert.REQUIRE
         return self.role is Role.CLIENT or required
 
 
@@ -138,15 +123,15 @@ class TlsContext:
             raise _invalid("a server needs a certificate", "certificate")
         if bool(settings.certificate) != (settings.private_key is not None):
             raise _invalid("certificate and private key belong together", "private_key")
-        if settings.minimum.value > settings.maximum.value:
+        if _VERSIONS[settings.minimum] > _VERSIONS[settings.maximum]:
             raise _invalid("TLS versions are the wrong way round", "minimum")
         if not 1 <= settings.security_level <= 3:
             raise _invalid("security level must be 1 to 3", "security_level")
 
     def _set_protocol(self) -> None:
         settings, context = self.settings, self.ssl
-        context.set_min_proto_version(settings.minimum.value)
-        context.set_max_proto_version(settings.maximum.value)
+        context.set_min_proto_version(_VERSIONS[settings.minimum])
+        context.set_max_proto_version(_VERSIONS[settings.maximum])
         context.set_options(
             OP_NO_RENEGOTIATION
             | SSL.OP_NO_TICKET

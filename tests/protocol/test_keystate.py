@@ -310,16 +310,6 @@ def test_nobody_answers() -> None:
     assert client.next_timeout() is None
 
 
-def test_negotiation_may_be_given_more_time() -> None:
-    client = key_state(Role.CLIENT)
-    client.start(100)
-    client.extend(400)
-    client.handle_timeout(399)
-    assert client.stage is KeyStage.PRE_START
-    client.handle_timeout(400)
-    assert client.stage is KeyStage.FAILED
-
-
 @pytest.mark.parametrize(
     ("role", "key_id", "opcode", "message_id"),
     [

@@ -8,15 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovpn_dco.model import Cipher
+from ovpn_dco.model import DEFAULT_CIPHERS, Cipher
 from ovpn_dco.protocol.ncp import (
-    DEFAULT_CIPHERS,
     NO_SHARED_CIPHER,
-    P2P_PEER_ID,
     Agreement,
     NegotiationFailed,
     agree_as_client,
-    agree_as_equal,
     agree_as_server,
     parse_cipher_list,
 )
@@ -26,7 +23,6 @@ from ovpn_dco.protocol.push import parse_options
 from ovpn_dco.protocol.text import TextRefused
 
 FULL = proto_for(pull=True, epoch=True, push_update=True)
-EQUAL = proto_for(pull=False, epoch=True)
 AES256, AES128, CHACHA = DEFAULT_CIPHERS
 NO_OCC = Compatibility()
 
@@ -232,44 +228,3 @@ def test_both_ends_agree(
     side = follow("peer-id 7", *server.pushed_options(), ciphers=theirs, announced=proto)
     for name in ("cipher", "use_ekm", "epoch", "dynamic_tls_crypt", "exit_message"):
         assert getattr(side, name) == getattr(server, name)
-
-
-# Equals
-
-
-@given(theirs=CIPHERS, own=CIPHERS, proto=PROTOS, features=PROTOS)
-def test_equals_agree(
-    theirs: list[Cipher], own: list[Cipher], proto: IvProto, features: IvProto
-) -> None:
-    proto, features = proto | IvProto.DATA_V2, features | IvProto.DATA_V2
-    results = []
-    for listed, mine, bits, side, server in (
-        (theirs, own, proto, features, True),
-        (own, theirs, features, proto, False),
-    ):
-        peer = announce(version="1", platform="x", proto=bits, ciphers=listed)
-        try:
-            results.append(
-                agree_as_equal(peer, NO_OCC, tls_server=server, ciphers=mine, features=side)
-            )
-        except NegotiationFailed:
-            assert not set(theirs) & set(own)
-            results.append(None)
-    assert results[0] == results[1]
-
-
-def test_peer_id_of_equals() -> None:
-    modern = announce(version="1", platform="x", proto=EQUAL, ciphers=DEFAULT_CIPHERS)
-    settings = {"tls_server": True, "ciphers": DEFAULT_CIPHERS, "features": EQUAL}
-    agreement = agree_as_equal(modern, NO_OCC, **settings)  # type: ignore[arg-type]
-    assert agreement.peer_id is None
-    assert agreement.use_ekm
-    old = client("IV_CIPHERS=AES-256-GCM", proto=2)
-    assert agree_as_equal(old, NO_OCC, **settings).peer_id == P2P_PEER_ID  # type: ignore[arg-type]
-
-
-def test_equals_without_anything_in_common() -> None:
-    settings = {"tls_server": False, "ciphers": [AES256], "features": EQUAL}
-    for peer in (client(proto=0), client("IV_CIPHERS=AES-128-GCM")):
-        with pytest.raises(NegotiationFailed):
-            agree_as_equal(peer, NO_OCC, **settings)  # type: ignore[arg-type]

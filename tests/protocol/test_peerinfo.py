@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovpn_dco.model import Cipher
-from ovpn_dco.protocol.ncp import DEFAULT_CIPHERS
+from ovpn_dco.model import DEFAULT_CIPHERS, Cipher
 from ovpn_dco.protocol.peerinfo import (
     MAX_LINES,
     MAX_PEER_INFO,

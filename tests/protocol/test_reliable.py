@@ -9,7 +9,6 @@ import pytest
 
 from ovpn_dco.errors import InvalidArgument, LimitReached, MessageTooBig
 from ovpn_dco.protocol.reliable import (
-    ACK_V1,
     Incoming,
     Outgoing,
     Receipt,
@@ -17,8 +16,9 @@ from ovpn_dco.protocol.reliable import (
     ReliableLayer,
     ReliableReceiver,
 )
+from ovpn_dco.protocol.wire import Opcode
 
-CONTROL = 4
+CONTROL = Opcode.CONTROL_V1
 
 
 def filled(count: int, **options: int) -> ReliableLayer:
@@ -33,7 +33,7 @@ def ids(packets: list[Outgoing]) -> list[int | None]:
 
 
 def ack(layer: ReliableLayer, *acks: int) -> Receipt:
-    return layer.receive(opcode=ACK_V1, message_id=None, acks=acks, payload=b"")
+    return layer.receive(opcode=Opcode.ACK_V1, message_id=None, acks=acks, payload=b"")
 
 
 def message(layer: ReliableLayer, message_id: int, *acks: int, payload: bytes = b"m") -> Receipt:
@@ -168,7 +168,7 @@ def test_four_ride_on_a_message_and_the_rest_goes_alone() -> None:
         message(layer, number)
     first, second = layer.packets_to_send(0)
     assert first == Outgoing(CONTROL, 0, (3, 2, 1, 0), b"0")
-    assert second == Outgoing(ACK_V1, None, (5, 4, 3, 2, 1, 0), b"")
+    assert second == Outgoing(Opcode.ACK_V1, None, (5, 4, 3, 2, 1, 0), b"")
     assert layer.packets_to_send(0) == []
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ovpn_dco.errors import InvalidArgument, UnsupportedError
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.tls import (
-    ClientCertificate,
+    ClientCert,
     TlsContext,
     TlsEndpoint,
     TlsError,
@@ -37,7 +37,7 @@ def done(**more: object) -> tuple[TlsEndpoint, TlsEndpoint]:
 @pytest.mark.parametrize("version", TlsVersion)
 def test_handshake_exporter_and_peers(version: TlsVersion) -> None:
     client, server = done(minimum=version, maximum=version)
-    assert client.version == server.version == version.name.replace("TLS_1_", "TLSv1.")
+    assert client.version == server.version == f"TLSv{version.value}"
     exported = client.export_keying_material(LABEL, 256)
     assert exported == server.export_keying_material(LABEL, 256)
     assert exported != client.export_keying_material(b"EXPORTER-other", 256)
@@ -59,7 +59,7 @@ def test_exporter_has_no_context(version: TlsVersion) -> None:
     without = client._connection.export_keying_material(LABEL, 64, None)
     assert client.export_keying_material(LABEL, 64) == without
     empty = client._connection.export_keying_material(LABEL, 64, b"")
-    assert (empty == without) is (version is TlsVersion.TLS_1_3)
+    assert (empty == without) is (version is TlsVersion.V1_3)
 
 
 def test_handshake_in_single_bytes() -> None:
@@ -113,7 +113,7 @@ def test_server_does_not_speak_first() -> None:
 def test_no_session_is_resumed() -> None:
     """A resumed one shows no certificate, so that a list of revoked ones would not be asked."""
     contexts = [
-        TlsContext(lab.settings(role, maximum=TlsVersion.TLS_1_2))
+        TlsContext(lab.settings(role, maximum=TlsVersion.V1_2))
         for role in (Role.CLIENT, Role.SERVER)
     ]
     client, server = map(TlsEndpoint, contexts)
@@ -130,8 +130,8 @@ def test_no_session_is_resumed() -> None:
 
 def test_versions_that_do_not_meet() -> None:
     client, server = lab.pair(
-        lab.settings(Role.CLIENT, maximum=TlsVersion.TLS_1_2),
-        lab.settings(Role.SERVER, minimum=TlsVersion.TLS_1_3),
+        lab.settings(Role.CLIENT, maximum=TlsVersion.V1_2),
+        lab.settings(Role.SERVER, minimum=TlsVersion.V1_3),
     )
     with pytest.raises(TlsError) as caught:
         lab.shake(client, server)
@@ -144,7 +144,7 @@ def test_versions_that_do_not_meet() -> None:
 
 def test_chosen_ciphers_and_curve_are_used() -> None:
     client, _ = done(
-        maximum=TlsVersion.TLS_1_2,
+        maximum=TlsVersion.V1_2,
         ciphers=openssl_cipher_names("TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256"),
         groups=("prime256v1",),
     )
@@ -195,7 +195,7 @@ def test_secrets_are_not_shown() -> None:
         (Role.CLIENT, {"security_level": 0}, "security_level"),
         (
             Role.CLIENT,
-            {"minimum": TlsVersion.TLS_1_3, "maximum": TlsVersion.TLS_1_2},
+            {"minimum": TlsVersion.V1_3, "maximum": TlsVersion.V1_2},
             "minimum",
         ),
     ],
@@ -303,7 +303,7 @@ def test_a_changed_hello_gives_no_session(at: int, flip: int) -> None:
 
 def test_client_without_certificate() -> None:
     bare = {"certificate": b"", "private_key": None}
-    for wanted in (ClientCertificate.OPTIONAL, ClientCertificate.NONE):
+    for wanted in (ClientCert.OPTIONAL, ClientCert.NONE):
         client, server = lab.pair(
             lab.settings(Role.CLIENT, **bare),
             lab.settings(Role.SERVER, client_certificate=wanted),
@@ -321,7 +321,7 @@ def test_client_without_certificate() -> None:
 def test_a_server_that_asks_nobody_needs_no_authority() -> None:
     client, server = lab.pair(
         lab.settings(Role.CLIENT),
-        lab.settings(Role.SERVER, ca=b"", client_certificate=ClientCertificate.NONE),
+        lab.settings(Role.SERVER, ca=b"", client_certificate=ClientCert.NONE),
     )
     lab.shake(client, server)
     # Nor does it believe what it did not verify.

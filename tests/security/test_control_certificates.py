@@ -10,8 +10,8 @@ from certificate_lab import CLIENT, DAY, NOW, SERVER, Issued, Leaf, name_of, rev
 
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.tls import (
-    CertificateUsage,
-    NameRule,
+    CertRole,
+    NameType,
     PeerName,
     TlsEndpoint,
     TlsError,
@@ -113,7 +113,7 @@ def test_chain_over_an_intermediate_authority(role: Role) -> None:
 
 @ROLES
 def test_usage_must_be_that_of_the_peer(role: Role) -> None:
-    wanted = CertificateUsage.SERVER if role is Role.CLIENT else CertificateUsage.CLIENT
+    wanted = CertRole.SERVER if role is Role.CLIENT else CertRole.CLIENT
     assert meet(role, peer_of(role), peer_usage=wanted).peer
     # Without the rule a certificate that says nothing is good for everything.
     mute = peer_of(role, usage=None)
@@ -129,9 +129,7 @@ def test_usage_must_be_that_of_the_peer(role: Role) -> None:
 def test_client_does_not_pass_for_a_server_by_another_rule() -> None:
     """The raw rule: OpenSSL's own check of purpose is satisfied, ours asks for the other one."""
     server = peer_of(Role.CLIENT)
-    assert refusal(Role.CLIENT, server, peer_usage=CertificateUsage.CLIENT) is (
-        TlsFailure.WRONG_USAGE
-    )
+    assert refusal(Role.CLIENT, server, peer_usage=CertRole.CLIENT) is (TlsFailure.WRONG_USAGE)
 
 
 # verify-x509-name
@@ -143,15 +141,15 @@ FULL = name_of("Server-1", COUNTRY_NAME="KG", STATE_OR_PROVINCE_NAME="NA", LOCAL
 @pytest.mark.parametrize(
     ("rule", "good", "bad"),
     [
-        (NameRule.SUBJECT, "C=KG, ST=NA, L=Bishkek, CN=Server-1", "CN=Server-1"),
-        (NameRule.SUBJECT, "C=KG, ST=NA, L=Bishkek, CN=Server-1", "Server-1"),
-        (NameRule.NAME, "Server-1", "Server-"),
-        (NameRule.NAME, "Server-1", "server-1"),
-        (NameRule.NAME_PREFIX, "Server-", "erver"),
-        (NameRule.NAME_PREFIX, "Server-1", "Server-10"),
+        (NameType.SUBJECT, "C=KG, ST=NA, L=Bishkek, CN=Server-1", "CN=Server-1"),
+        (NameType.SUBJECT, "C=KG, ST=NA, L=Bishkek, CN=Server-1", "Server-1"),
+        (NameType.NAME, "Server-1", "Server-"),
+        (NameType.NAME, "Server-1", "server-1"),
+        (NameType.NAME_PREFIX, "Server-", "erver"),
+        (NameType.NAME_PREFIX, "Server-1", "Server-10"),
     ],
 )
-def test_name(role: Role, rule: NameRule, good: str, bad: str) -> None:
+def test_name(role: Role, rule: NameType, good: str, bad: str) -> None:
     theirs = peer_of(role, subject=FULL)
     assert meet(role, theirs, peer_name=PeerName(good, rule)).peer
     assert refusal(role, theirs, peer_name=PeerName(bad, rule)) is TlsFailure.WRONG_NAME
@@ -160,7 +158,7 @@ def test_name(role: Role, rule: NameRule, good: str, bad: str) -> None:
 @ROLES
 def test_other_field_than_the_common_name(role: Role) -> None:
     theirs = peer_of(role, subject=name_of("x", ORGANIZATION_NAME="Acme, Inc."))
-    rule = PeerName("Acme, Inc.", NameRule.NAME)
+    rule = PeerName("Acme, Inc.", NameType.NAME)
     verifier = meet(role, theirs, peer_name=rule, name_field="O")
     assert verifier.peer is not None
     assert verifier.peer.common_name == "Acme, Inc."
@@ -179,7 +177,7 @@ def test_unprintable_names_are_shown_harmless_and_match_nothing(role: Role) -> N
     peer = meet(role, theirs).peer
     assert peer is not None
     assert (peer.common_name, peer.subject) == ("a__b_", "CN=a__b_")
-    for rule, value in ((NameRule.NAME, "a__b_"), (NameRule.SUBJECT, "CN=a__b_")):
+    for rule, value in ((NameType.NAME, "a__b_"), (NameType.SUBJECT, "CN=a__b_")):
         assert refusal(role, theirs, peer_name=PeerName(value, rule)) is TlsFailure.WRONG_NAME
 
 
