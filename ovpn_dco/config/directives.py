@@ -117,7 +117,7 @@ _TRANSPORT = [
     _supported("port", BOTH, 1, 1, h.port, "stands for lport and rport", connection=True),
     _supported("lport", BOTH, 1, 1, into("transport.local_port", local_port), connection=True),
     _supported("rport", CLIENT, 1, 1, into("transport.remote_port", port), connection=True),
-    _supported("local", BOTH, 1, 2, h.local, connection=True),
+    _supported("local", BOTH, 1, 3, h.local, "a server may have several", connection=True),
     _supported("bind", BOTH, 0, 1, h.bind, connection=True),
     _supported("nobind", BOTH, 0, 0, flag("transport.bind", value=False), connection=True),
     _supported("float", BOTH, 0, 0, flag("transport.may_float"), connection=True),

@@ -20,6 +20,7 @@ from .options import (
     Hook,
     KeepaliveConfig,
     LifecycleConfig,
+    ListenConfig,
     LoggingConfig,
     ManagementConfig,
     MtuConfig,
@@ -196,10 +197,13 @@ def _ipv6_pool(network: IPv6Network | None) -> dict[str, object]:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """A server. `environment` is of `setenv`; `warnings` are of the parser and do not compare."""
+    """A server. `environment` is of `setenv`; `warnings` are of the parser and do not compare.
+
+    `listen`: where, if that is more than the host and port of `transport`."""
 
     device: DeviceConfig = field(default_factory=DeviceConfig)
     transport: TransportConfig = field(default_factory=lambda: TransportConfig(bind=True))
+    listen: tuple[ListenConfig, ...] = ()
     tls: TlsConfig = field(default_factory=TlsConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     wrap: WrapConfig = field(default_factory=WrapConfig)
@@ -218,6 +222,20 @@ class ServerConfig:
     hooks: ServerHooks = field(default_factory=ServerHooks)
     warnings: tuple[ConfigWarning, ...] = field(default=(), compare=False)
 
+    def listeners(self) -> tuple[tuple[str | None, int, Protocol], ...]:
+        """Host (None: all addresses), port and protocol of each socket."""
+        transport = self.transport
+        if not self.listen:
+            return ((transport.local_host, transport.local_port, transport.protocol),)
+        return tuple(
+            (
+                one.host,
+                transport.local_port if one.port is None else one.port,
+                one.protocol or transport.protocol,
+            )
+            for one in self.listen
+        )
+
     def pushed_options(self) -> tuple[str, ...]:
         """All that every client is sent: `push` lines, then what `server` and `keepalive` add."""
         options = list(self.push.options)
@@ -232,7 +250,8 @@ class ServerConfig:
         """What the back end must be able to do for this configuration.
 
         Files of `client-config-dir`, and a hook in their place, may route networks to clients."""
-        needed = _requirements({self.transport.protocol}, self.data.epoch)
+        protocols = {protocol for _, _, protocol in self.listeners()}
+        needed = _requirements(protocols, self.data.epoch)
         if self.pool.client_config_dir is not None or self.hooks.client_connect is not None:
             needed.add(Feature.IROUTES)
         return needed

@@ -13,6 +13,7 @@ from .lexer import PUSHED_OPTION_MAX, PUSHED_WORDS_MAX, Directive, split_words
 from .options import (
     Credentials,
     KeepaliveConfig,
+    ListenConfig,
     Material,
     Protocol,
     RemoteConfig,
@@ -91,11 +92,20 @@ def port(directive: Directive, settings: Settings) -> None:
 
 
 def local(directive: Directive, settings: Settings) -> None:
-    """Address to bind, * for any, and a port."""
-    name, number = directive.arguments[0], _option(directive, 1)
-    settings.set("transport.local_host", None if name == "*" else values.host(name))
-    if number is not None:
-        settings.set("transport.local_port", values.local_port(number))
+    """Address to bind, * for any, and a port; for a server each is one more socket, which may have
+    a protocol of its own."""
+    host = None if directive.arguments[0] == "*" else values.host(directive.arguments[0])
+    number, protocol = _option(directive, 1), _option(directive, 2)
+    port = None if number is None else values.local_port(number)
+    if settings.role is Role.SERVER:
+        spoken = None if protocol is None else protocol_of(protocol, settings.role)
+        settings.append("listen", ListenConfig(host=host, port=port, protocol=spoken))
+        return
+    if protocol is not None:
+        raise Refusal("takes a protocol on a server only: use proto")
+    settings.set("transport.local_host", host)
+    if port is not None:
+        settings.set("transport.local_port", port)
 
 
 def bind(directive: Directive, settings: Settings) -> None:

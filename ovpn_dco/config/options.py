@@ -115,6 +115,16 @@ class TransportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListenConfig:
+    """Where a server listens. `host` None: on all addresses; the other parts that are None are
+    those of the transport."""
+
+    host: str | None = None
+    port: int | None = None
+    protocol: Protocol | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MtuConfig:
     """Of the tunnel. `mssfix` 0: off; None: fitted to 1492 bytes of outer packet."""
 

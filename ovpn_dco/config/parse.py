@@ -61,6 +61,7 @@ def parse_server(
     """The server of a text, or of a file if given a path; arguments as for `parse_client`."""
     settings = load(configuration, Role.SERVER, source, read_file)
     settings.values.setdefault("transport.bind", True)
+    _listen(settings)
     return _judged(build(ServerConfig, settings.values), settings)
 
 
@@ -257,6 +258,22 @@ def _connection(directive: Directive, settings: Settings) -> None:
         settings.append("remotes", own)
     elif "remote" not in {problem.directive for problem in settings.problems}:
         raise Refusal("has no remote inside")
+
+
+def _listen(settings: Settings) -> None:
+    """A single `local` of a server says where the transport is."""
+    listeners = settings.values.get("listen", ())
+    if len(listeners) != 1:
+        return
+    (only,) = listeners
+    del settings.values["listen"]
+    for name, value in (
+        ("local_host", only.host),
+        ("local_port", only.port),
+        ("protocol", only.protocol),
+    ):
+        if value is not None:
+            settings.set(f"transport.{name}", value)
 
 
 def _bind(settings: Settings) -> None:

@@ -16,6 +16,7 @@ from .options import (
     DeviceConfig,
     KeepaliveConfig,
     LifecycleConfig,
+    ListenConfig,
     LoggingConfig,
     Material,
     MtuConfig,
@@ -93,6 +94,7 @@ def _client(config: ClientConfig) -> Lines:
 def _server(config: ServerConfig) -> Lines:
     yield from _device(config.device)
     yield from _transport(config.transport, bind=True)
+    yield from map(_listen, config.listen)
     yield from _pool(config.pool)
     yield from (_line("push", option) for option in config.push.options)
     if config.keepalive != KeepaliveConfig():
@@ -147,6 +149,17 @@ def _transport(transport: TransportConfig, *, bind: bool) -> Lines:
         ("connect-timeout", transport.connect_timeout_s, default.connect_timeout_s),
     ):
         yield from _line_unless(name, value, usual)
+
+
+def _listen(listen: ListenConfig) -> str:
+    words: list[object] = [listen.host or "*"]
+    if listen.port is not None:
+        words.append(listen.port)
+    if listen.protocol is not None:
+        if listen.port is None:
+            raise ValueError("a listener with a protocol of its own needs a port of its own")
+        words.append(listen.protocol.value)
+    return _line("local", *words)
 
 
 def _remote(remote: RemoteConfig) -> str:

@@ -17,6 +17,7 @@ from ovpn_dco.config import (
     ClientCert,
     Credentials,
     FilterAction,
+    ListenConfig,
     Material,
     NameType,
     Protocol,
@@ -216,6 +217,18 @@ CLIENT_FIELDS: list[tuple[str, str, Any]] = [
 ]
 
 SERVER_FIELDS: list[tuple[str, str, Any]] = [
+    ("local 192.0.2.1", "transport.local_host", "192.0.2.1"),
+    ("local 192.0.2.1\nlport 7", "transport.local_port", 7),
+    ("lport 7\nlocal * 77", "transport.local_port", 77),
+    ("local * 443 tcp", "transport.protocol", Protocol.TCP),
+    (
+        "local 192.0.2.1\nlocal ::1 443 tcp-server\nproto udp6",
+        "listen",
+        (
+            ListenConfig(host="192.0.2.1"),
+            ListenConfig(host="::1", port=443, protocol=Protocol.TCP),
+        ),
+    ),
     ("mode server\ntls-server", "pool.announce", True),
     ("topology subnet", "device.topology", Topology.SUBNET),
     ("proto tcp-server", "transport.protocol", Protocol.TCP),
@@ -384,6 +397,7 @@ def test_refused_with_line_and_reason(name: str, role: str) -> None:
         ("ca nowhere.crt", "cannot read 'nowhere.crt'"),
         ("ca [inline]", "has no <ca>"),
         ("<verb>\n3\n</verb>", "cannot be inline"),
+        ("local 192.0.2.1 7 udp", "on a server only"),
         ("verb", "takes 1 argument, not 0"),
         ("verb 3 4", "takes 1 argument, not 2"),
         ("nobind x", "takes no arguments, not 1"),
@@ -412,6 +426,7 @@ def test_arguments_that_are_refused_by_a_client(line: str, reason: str) -> None:
         ("topology p2p", "must be subnet"),
         ("mode p2p", "must be 'server'"),
         ("proto tcp-client", "for the other end"),
+        ("local * 7 tcp-client", "for the other end"),
         ("explicit-exit-notify 3", "0 to 2"),
         ("remote vpn.example", "is for clients"),
         ("auth-user-pass", "is for clients"),

@@ -20,6 +20,7 @@ from ovpn_dco.config import (
     Epoch,
     KeepaliveConfig,
     LifecycleConfig,
+    ListenConfig,
     LoggingConfig,
     Material,
     MtuConfig,
@@ -129,6 +130,13 @@ def test_other_profiles(change: dict[str, Any]) -> None:
     [
         {"transport": TransportConfig(bind=True, local_port=443, protocol=Protocol.TCP)},
         {"transport": TransportConfig(bind=True, multihome=True, rcvbuf=1 << 20)},
+        {"transport": TransportConfig(bind=True, local_host="192.0.2.1", local_port=0)},
+        {
+            "listen": (
+                ListenConfig(),
+                ListenConfig(host="::1", port=443, protocol=Protocol.TCP6),
+            )
+        },
         {"keepalive": KeepaliveConfig()},
         {"pool": PoolConfig.for_networks(IPv4Network("10.0.0.0/16"))},
         {
