@@ -134,6 +134,14 @@ class CertRole(enum.Enum):
     CLIENT = "client"
 
 
+class AuthRetry(enum.Enum):
+    """What a client does when its password was refused."""
+
+    NONE = "none"
+    NOINTERACT = "nointeract"
+    INTERACT = "interact"
+
+
 class Offload(enum.Flag):
     """What the userspace engine may use; each is probed, and degrades by itself."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import certificate_lab as lab
@@ -13,13 +12,14 @@ from lossy_link import LossyLink
 
 from ovpn_dco.errors import DcoError
 from ovpn_dco.model import DEFAULT_CIPHERS, DataKey, EpochKey, KeySlot
+from ovpn_dco.protocol.authtoken import ClientLogin
 from ovpn_dco.protocol.cookie import Answer
 from ovpn_dco.protocol.keyevents import KeyExpired, KeyPromotionDue, KeyTimers
 from ovpn_dco.protocol.occ import describe
 from ovpn_dco.protocol.peerinfo import IvProto, announce, proto_for
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.session import Session, SessionSettings
-from ovpn_dco.protocol.session_client import ClientSession, Login
+from ovpn_dco.protocol.session_client import ClientProfile, ClientSession
 from ovpn_dco.protocol.session_events import AuthRequired, Ended, KeyReady, SessionEvent
 from ovpn_dco.protocol.session_server import ServerSession
 
@@ -41,9 +41,12 @@ def settings(role: Role, seed: int = 0, **changes: Any) -> SessionSettings:
     return SessionSettings(**(values | changes))
 
 
-def login(proto: IvProto = FULL, **changes: Any) -> Login:
+LOGIN = ClientLogin("alice", "secret")
+
+
+def profile(proto: IvProto = FULL) -> ClientProfile:
     said = announce(version="1", platform="linux", proto=proto, ciphers=DEFAULT_CIPHERS)
-    return Login(**({"username": "alice", "password": "secret", "announcement": said} | changes))
+    return ClientProfile(announcement=said)
 
 
 class Engine:
@@ -85,7 +88,7 @@ class Network:
         proto: IvProto = FULL,
         client: dict[str, Any] | None = None,
         server: dict[str, Any] | None = None,
-        login_changes: dict[str, Any] | None = None,
+        login: ClientLogin = LOGIN,
     ) -> None:
         self.now = float(NOW)
         drawn = random.Random(seed)
@@ -95,7 +98,8 @@ class Network:
         self.front = stateless(kind)
         self.client = ClientSession(
             settings(Role.CLIENT, seed, **({"features": proto} | (client or {}))),
-            login(proto, **(login_changes or {})),
+            login,
+            profile(proto),
             wrapping=ENDS[kind]()[0],
             address=SERVER_ADDRESS,
         )
@@ -206,9 +210,3 @@ class Network:
             assert ours.encrypt == theirs.decrypt
             assert ours.decrypt == theirs.encrypt
             assert ours.cipher is theirs.cipher
-
-
-def changed_login(network: Network, **changes: Any) -> None:
-    """From now on the client says something else about itself."""
-    network.client._login = replace(network.client._login, **changes)
-    network.client._username = network.client._login.username

@@ -3,7 +3,7 @@
 `parse_client` and `parse_server` read what OpenVPN reads, `ClientConfig` and `ServerConfig` can be
 made in code as well; `check` judges those. docs/configuration.md lists the directives."""
 
-from ..model import CertRole, ClientCert, FilterAction, NameType, TlsVersion, Topology
+from ..model import AuthRetry, CertRole, ClientCert, FilterAction, NameType, TlsVersion, Topology
 from .ccd import parse_client_overrides
 from .endpoints import (
     ClientConfig,
@@ -18,7 +18,6 @@ from .endpoints import (
 )
 from .options import (
     AuthConfig,
-    AuthRetry,
     CertProfile,
     Credentials,
     DataChannelConfig,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from ..model import CertRole, ClientCert
+from ..model import AuthRetry, CertRole, ClientCert
 from . import handlers as h
 from . import overrides as o
 from . import routing as r
 from . import services as s
-from .options import AuthRetry, CertProfile
+from .options import CertProfile
 from .settings import Parser, Role, every, flag, frequency, into, material, pair
 from .values import (
     account,

@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 from ..model import (
     DEFAULT_CIPHERS,
+    AuthRetry,
     CertRole,
     Cipher,
     ClientCert,
@@ -56,14 +57,6 @@ class CertProfile(enum.Enum):
     LEGACY = "legacy"
     PREFERRED = "preferred"
     SUITEB = "suiteb"
-
-
-class AuthRetry(enum.Enum):
-    """What a client does when its password was refused."""
-
-    NONE = "none"
-    NOINTERACT = "nointeract"
-    INTERACT = "interact"
 
 
 class Epoch(enum.Enum):

@@ -17,11 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ovpn_dco.errors import InvalidArgument
+from ovpn_dco.model import AuthRetry
 
 from . import pem
 from .errors import KeyFileError
 from .messages import Advance, AuthFailed, AuthFailedTemporarily, ChallengeIssued, SessionExpired
-from .text import TextRefused, check_text
+from .text import MAX_CREDENTIAL, TextRefused, check_text
 
 __all__ = [
     "TOKEN_PREFIX",
@@ -38,8 +39,6 @@ __all__ = [
 
 TOKEN_PREFIX = "SESS_ID_AT_"
 TOKEN_CHARACTERS = 91
-MAX_CLIENT_TOKEN = 127
-"""Characters of a token that a client takes: stock peers send no longer password."""
 
 SECRET_BYTES = 128
 SESSION_ID_BYTES = 12
@@ -231,10 +230,10 @@ MAX_BACKOFF_S = 3600
 @dataclass(frozen=True)
 class ClientLogin:
     """The credentials of a client with the token, if it has been given one. A value: what happens
-    gives a new one."""
+    gives a new one, which outlives the session."""
 
-    username: str
-    password: str = field(repr=False)
+    username: str = ""
+    password: str = field(default="", repr=False)
     token: str | None = field(default=None, repr=False, kw_only=True)
     token_username: str | None = field(default=None, kw_only=True)
 
@@ -251,14 +250,14 @@ class ClientLogin:
         TextRefused for one that is empty, over-long or not printable."""
         if not token:
             raise TextRefused("auth-token", "is empty")
-        check_text(token, "auth-token", max_bytes=MAX_CLIENT_TOKEN)
+        check_text(token, "auth-token", max_bytes=MAX_CREDENTIAL)
         kept = self.token_username if username is None else username
         return replace(self, token=token, token_username=kept)
 
     def after_failure(
-        self, failure: AuthFailed, *, auth_retry: str = "none"
+        self, failure: AuthFailed, *, auth_retry: AuthRetry = AuthRetry.NONE
     ) -> tuple[ClientLogin, NextAttempt]:
-        """What remains of the login, and what to do. `auth_retry`: none, nointeract or interact.
+        """What remains of the login, and what to do.
 
         A refused token is dropped and the real credentials get their turn; only their refusal is
         one of the user."""
@@ -274,8 +273,8 @@ class ClientLogin:
         if isinstance(failure, SessionExpired) or self.token is not None:
             action = FailureAction.RECONNECT if self.password else FailureAction.ASK
             return without, NextAttempt(action=action)
-        if auth_retry == "nointeract":
+        if auth_retry is AuthRetry.NOINTERACT:
             return without, NextAttempt(action=FailureAction.RECONNECT, delay_s=MIN_RETRY_S)
-        if auth_retry == "interact":
+        if auth_retry is AuthRetry.INTERACT:
             return without, NextAttempt(action=FailureAction.ASK)
         return without, NextAttempt(action=FailureAction.STOP)

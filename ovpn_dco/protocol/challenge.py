@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from .text import TextRefused, check_text, decode_base64, encode_base64, shown
+from .text import MAX_CREDENTIAL, TextRefused, check_text, decode_base64, encode_base64, shown
 
 __all__ = [
-    "MAX_PASSWORD",
     "CrText",
     "DynamicAnswer",
     "DynamicChallenge",
@@ -26,10 +25,6 @@ __all__ = [
     "parse_pending_request",
     "parse_static_answer",
 ]
-
-MAX_PASSWORD = 4095
-"""Bytes of a password that we take. Stock builds take 127 unless built for smart cards, so tokens
-and answers should stay below that."""
 
 MAX_STATE_ID = 255
 MAX_CHALLENGE = 512
@@ -52,9 +47,9 @@ class StaticAnswer:
     def as_password(self) -> str:
         """What goes into the password field; TextRefused if it does not fit."""
         for value in (self.password, self.response):
-            check_text(value, "answer", max_bytes=MAX_PASSWORD)
+            check_text(value, "answer", max_bytes=MAX_CREDENTIAL)
         text = f"SCRV1:{encode_base64(self.password)}:{encode_base64(self.response)}"
-        return check_text(text, "password", max_bytes=MAX_PASSWORD)
+        return check_text(text, "password", max_bytes=MAX_CREDENTIAL)
 
 
 def parse_static_answer(password: str) -> StaticAnswer | None:
@@ -67,8 +62,8 @@ def parse_static_answer(password: str) -> StaticAnswer | None:
     if len(parts) != 3:
         raise TextRefused("SCRV1", "needs two parts of base64")
     return StaticAnswer(
-        decode_base64(parts[1], "SCRV1 password", max_bytes=MAX_PASSWORD),
-        decode_base64(parts[2], "SCRV1 response", max_bytes=MAX_PASSWORD),
+        decode_base64(parts[1], "SCRV1 password", max_bytes=MAX_CREDENTIAL),
+        decode_base64(parts[2], "SCRV1 response", max_bytes=MAX_CREDENTIAL),
     )
 
 
@@ -88,7 +83,7 @@ class DynamicChallenge:
     def __str__(self) -> str:
         """The reason of AUTH_FAILED that asks it; TextRefused for parts that cannot be sent."""
         _check_state_id(self.state_id)
-        check_text(self.username, "username", max_bytes=MAX_PASSWORD)
+        check_text(self.username, "username", max_bytes=MAX_CREDENTIAL)
         check_text(self.text, "challenge", max_bytes=MAX_CHALLENGE)
         flags = _flags(echo=self.echo, response_required=self.response_required)
         return f"CRV1:{flags}:{self.state_id}:{encode_base64(self.username)}:{self.text}"
@@ -109,7 +104,7 @@ class DynamicAnswer:
         """What goes into the password field; TextRefused if it does not fit."""
         _check_state_id(self.state_id)
         text = f"CRV1::{self.state_id}::{self.response}"
-        return check_text(text, "password", max_bytes=MAX_PASSWORD)
+        return check_text(text, "password", max_bytes=MAX_CREDENTIAL)
 
 
 def _check_state_id(state_id: str) -> None:
@@ -134,7 +129,7 @@ def parse_dynamic_challenge(reason: str) -> DynamicChallenge | None:
     _check_state_id(state_id)
     return DynamicChallenge(
         state_id,
-        decode_base64(username, "CRV1 username", max_bytes=MAX_PASSWORD),
+        decode_base64(username, "CRV1 username", max_bytes=MAX_CREDENTIAL),
         check_text(text, "challenge", max_bytes=MAX_CHALLENGE),
         echo="E" in flags.split(","),
         response_required="R" in flags.split(","),
@@ -149,7 +144,7 @@ def parse_dynamic_answer(password: str) -> DynamicAnswer | None:
     if len(parts) != 5 or parts[1] or parts[3]:
         raise TextRefused("CRV1", "needs a state id and a response")
     _check_state_id(parts[2])
-    check_text(parts[4], "response", max_bytes=MAX_PASSWORD)
+    check_text(parts[4], "response", max_bytes=MAX_CREDENTIAL)
     return DynamicAnswer(parts[2], parts[4])
 
 

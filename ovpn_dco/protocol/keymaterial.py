@@ -17,6 +17,7 @@ from ovpn_dco.errors import DcoError, InvalidArgument, OutOfRange
 from ovpn_dco.model import Cipher, DataKey, EpochKey, KeyDirection
 
 from .role import Role
+from .text import MAX_CREDENTIAL
 
 __all__ = [
     "KeyMessage",
@@ -47,8 +48,8 @@ LAST_KEY_ID = 7
 # One TLS write, and what peers have as a buffer for it.
 MESSAGE_LIMIT = 2048
 # Bytes with the terminating NUL.
+CREDENTIAL_LIMIT = MAX_CREDENTIAL + 1
 OPTIONS_LIMIT = 512
-CREDENTIAL_LIMIT = 128
 
 DATA_KEYS_LABEL = b"EXPORTER-OpenVPN-datakeys"
 MASTER_LABEL = b"OpenVPN master secret"
@@ -141,9 +142,7 @@ def encode_key_message(message: KeyMessage, role: Role) -> bytes:
     return encoded
 
 
-def decode_key_message(
-    data: bytes, role: Role, *, credential_limit: int = CREDENTIAL_LIMIT
-) -> KeyMessage:
+def decode_key_message(data: bytes, role: Role) -> KeyMessage:
     """What `role`, the sender, put into one TLS record; KeyMessageError for anything malformed.
 
     Old peers leave texts at the end out, which reads as empty ones."""
@@ -163,7 +162,7 @@ def decode_key_message(
     peer_info, _ = _next_text(data, end)
     if len(options) >= OPTIONS_LIMIT:
         raise KeyMessageError(f"options of {len(options)} bytes")
-    too_long = max(len(username), len(password)) >= credential_limit
+    too_long = max(len(username), len(password)) >= CREDENTIAL_LIMIT
     return KeyMessage(
         source=source,
         options=_readable(options),

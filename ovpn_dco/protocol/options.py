@@ -21,6 +21,7 @@ from .addresses import (
     read_ipv6_interface,
 )
 from .text import (
+    MAX_CREDENTIAL,
     TextRefused,
     check_text,
     decode_base64,
@@ -51,8 +52,6 @@ __all__ = [
     "Topology",
     "TopologyOption",
 ]
-
-MAX_TOKEN = 127
 
 
 class Option(ABC):
@@ -367,11 +366,11 @@ def _protocol_flags(words: tuple[str, ...]) -> Option:
 def _auth_token(words: tuple[str, ...]) -> Option:
     if not words[0]:
         raise TextRefused("auth-token", "is empty")
-    return AuthTokenOption(check_text(words[0], "auth-token", max_bytes=MAX_TOKEN))
+    return AuthTokenOption(check_text(words[0], "auth-token", max_bytes=MAX_CREDENTIAL))
 
 
 def _auth_token_user(words: tuple[str, ...]) -> Option:
-    return AuthTokenUser(decode_base64(words[0], "auth-token-user", max_bytes=MAX_TOKEN))
+    return AuthTokenUser(decode_base64(words[0], "auth-token-user", max_bytes=MAX_CREDENTIAL))
 
 
 def _setenv_safe(words: tuple[str, ...]) -> Option:

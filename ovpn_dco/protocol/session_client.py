@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ovpn_dco.errors import DcoError, InvalidArgument
 from ovpn_dco.model import Address
 
+from .authtoken import ClientLogin
 from .errors import ProtocolError, Refusal, refused
 from .keyevents import KeyMessageReceived, KeyStage
 from .keymaterial import KeyMessage, KeySource, encode_key_message
@@ -37,19 +38,18 @@ from .wire import ControlPacket, Opcode, draw_session_id
 from .wrap.base import Wrapping
 from .wrap.tls_crypt_v2 import TlsCryptV2Client
 
-__all__ = ["ClientSession", "Login"]
+__all__ = ["ClientProfile", "ClientSession"]
 
 FIRST_REQUEST_S = 1.0
 REQUEST_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Login:
-    """What a client says about itself, at each negotiation anew. `filters` and `no_pull` choose
-    among what is pushed, see `push.parse_options`."""
+class ClientProfile:
+    """What is the same in each session of a client, besides the settings: what it says about
+    itself, and with `filters` and `no_pull` what it takes of what is pushed, see
+    `push.parse_options`."""
 
-    username: str = ""
-    password: str = field(default="", repr=False)
     announcement: Announcement = field(default_factory=Announcement)
     filters: tuple[PullFilter, ...] = ()
     no_pull: bool = False
@@ -57,7 +57,7 @@ class Login:
 
 class ClientSession(Session):
     """A session with the server at `address`, in one attempt: a new attempt is a new session, with
-    a new `wrapping`.
+    a new `wrapping`, and with the `login` of the one before.
 
     OutOfRange (ERANGE) or InvalidArgument (EINVAL) for a login that no key message can carry, such
     as a password of more than 127 bytes."""
@@ -65,21 +65,28 @@ class ClientSession(Session):
     _role = Role.CLIENT
 
     def __init__(
-        self, settings: SessionSettings, login: Login, *, wrapping: Wrapping, address: Address
+        self,
+        settings: SessionSettings,
+        login: ClientLogin,
+        profile: ClientProfile,
+        *,
+        wrapping: Wrapping,
+        address: Address,
     ) -> None:
+        username, password = login.credentials
         # Now and here, not in the middle of a handshake where nobody could be told.
         encode_key_message(
             KeyMessage(
                 source=KeySource.generate(self._role, bytes),
                 options=str(settings.compatibility),
-                username=login.username,
-                password=login.password,
-                peer_info=str(login.announcement),
+                username=username,
+                password=password,
+                peer_info=str(profile.announcement),
             ),
             self._role,
         )
         self._login = login
-        self._username, self._password = login.username, login.password
+        self._profile = profile
         self._v2 = wrapping if isinstance(wrapping, TlsCryptV2Client) else None
         self._compatibility = Compatibility()
         self._assembler = PushAssembler()
@@ -92,6 +99,12 @@ class ClientSession(Session):
             address=address,
             reset_opcode=Opcode.HARD_RESET_CLIENT_V3 if self._v2 else None,
         )
+
+    @property
+    def login(self) -> ClientLogin:
+        """As it stands: with the token that the server pushed, for the next connection. It may
+        have changed with `PushReceived` and `TokenRenewed`."""
+        return self._login
 
     def start(self, now: float) -> None:
         """Begins; once."""
@@ -145,12 +158,13 @@ class ClientSession(Session):
         self._guarded(lambda: self._send_login(now), now)
 
     def _send_login(self, now: float) -> None:
+        username, password = self._login.credentials
         self._primary.send_key_message(
             now=now,
             options=str(self._settings.compatibility),
-            username=self._username,
-            password=self._password,
-            peer_info=str(self._login.announcement),
+            username=username,
+            password=password,
+            peer_info=str(self._profile.announcement),
         )
 
     def _take_key_message(self, event: KeyMessageReceived, now: float) -> None:
@@ -200,13 +214,13 @@ class ClientSession(Session):
         texts = self._assembler.add(message)
         if texts is None:
             return
-        pushed = parse_options(texts, filters=self._login.filters, no_pull=self._login.no_pull)
+        pushed = parse_options(texts, filters=self._profile.filters, no_pull=self._profile.no_pull)
         if self._agreement is None:
             self._connect(pushed)
         elif pushed.auth_token is not None:
             # After the first push a server may send nothing else but a fresh token.
             self._remember_token(pushed)
-            self._events.append(TokenRenewed(token=pushed.auth_token))
+            self._events.append(TokenRenewed())
 
     def _connect(self, pushed: Pushed) -> None:
         peer_id = pushed.number("peer-id")
@@ -229,8 +243,8 @@ class ClientSession(Session):
 
     def _remember_token(self, pushed: Pushed) -> None:
         if pushed.auth_token is not None:
-            self._password = pushed.auth_token
-            self._username = pushed.auth_token_user or self._username
+            token, username = pushed.auth_token, pushed.auth_token_user
+            self._login = self._login.token_pushed(token, username)
 
     def _next_deadline(self) -> float | None:
         earliest = min(self._request_s, self._push_until_s)

@@ -72,7 +72,7 @@ class AuthRequired:
 
 @dataclass(frozen=True, kw_only=True)
 class PushReceived:
-    """Client: the options of a complete push."""
+    """Client: the options of a complete push. `ClientSession.login` has the token in them."""
 
     options: Pushed = field(repr=False)
 
@@ -107,9 +107,7 @@ class RenegotiationFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRenewed:
-    """Client: the server pushed a token that takes the place of the password from now on."""
-
-    token: str = field(repr=False)
+    """Client: the server pushed another token, which `ClientSession.login` has from now on."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,10 @@ __all__ = [
 MAX_OPTION = 255
 """Bytes of one option, and of one of its words, as OpenVPN's parser takes them."""
 
+MAX_CREDENTIAL = 127
+"""Bytes of a username or password, and so of a token or an answer that goes in the place of one.
+What stock peers have room for; a server refuses the login of a client that sends more."""
+
 MAX_WORDS = 16
 """Words of one option, its name included."""
 

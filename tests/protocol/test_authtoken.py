@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovpn_dco.errors import InvalidArgument
+from ovpn_dco.model import AuthRetry
 from ovpn_dco.protocol.authtoken import (
     MAX_BACKOFF_S,
     TOKEN_CHARACTERS,
@@ -211,12 +212,12 @@ def test_refused_token_gives_way_to_the_password(failure: AuthFailed) -> None:
 @pytest.mark.parametrize(
     ("auth_retry", "action", "delay_s"),
     [
-        ("none", FailureAction.STOP, 0),
-        ("nointeract", FailureAction.RECONNECT, 10),
-        ("interact", FailureAction.ASK, 0),
+        (AuthRetry.NONE, FailureAction.STOP, 0),
+        (AuthRetry.NOINTERACT, FailureAction.RECONNECT, 10),
+        (AuthRetry.INTERACT, FailureAction.ASK, 0),
     ],
 )
-def test_refused_password(auth_retry: str, action: FailureAction, delay_s: int) -> None:
+def test_refused_password(auth_retry: AuthRetry, action: FailureAction, delay_s: int) -> None:
     login, attempt = LOGIN.after_failure(AuthFailed(), auth_retry=auth_retry)
     assert login == LOGIN
     assert (attempt.action, attempt.delay_s) == (action, delay_s)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from session_link import FULL, OPTIONS, PRF_ONLY, WRAPPINGS, Network
+from session_link import FULL, LOGIN, OPTIONS, PRF_ONLY, WRAPPINGS, Network
 
 from ovpn_dco.errors import InvalidArgument, OutOfRange
 from ovpn_dco.model import Cipher, DataKey, EpochKey, KeySlot
+from ovpn_dco.protocol.authtoken import ClientLogin
 from ovpn_dco.protocol.keyevents import KeyPromotionDue, KeyTimers
 from ovpn_dco.protocol.messages import AuthFailed, AuthPending, Halt, Info, PushReply, Restart
 from ovpn_dco.protocol.peerinfo import IvProto
@@ -117,7 +118,7 @@ def test_one_more_renegotiation_in_the_middle_of_one(who: Role) -> None:
 )
 def test_login_that_cannot_be_sent(login: dict[str, str], error: type, name: str) -> None:
     with pytest.raises(error, match=name) as caught:
-        Network(login_changes=login)
+        Network(login=ClientLogin(**login))
     assert all(text not in str(caught.value) for text in login.values())
 
 
@@ -318,11 +319,14 @@ def test_token_takes_the_place_of_the_password() -> None:
     network.run(lambda: network.has_key(1)).drain()
     network.server.send(PushReply(("auth-token second",)), network.now)
     network.drain()
-    assert [event.token for event in network.every(Role.CLIENT, TokenRenewed)] == ["second"]
+    assert len(network.every(Role.CLIENT, TokenRenewed)) == 1
+    assert network.client.login == LOGIN.token_pushed("second")
     network.server.renegotiate()
     network.run(lambda: network.has_key(2))
     passwords = [event.password for event in network.every(Role.SERVER, AuthRequired)]
     assert passwords == ["secret", "first", "second"]
+    again = Network(login=network.client.login).connected()
+    assert again.every(Role.SERVER, AuthRequired)[0].password == "second"
 
 
 def test_long_push_comes_in_several_messages() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from control_packets import ADDRESS, ENDS, NOW, stateless
-from session_link import OPTIONS, SERVER_ADDRESS, WRAPPINGS, login, settings
+from session_link import LOGIN, OPTIONS, SERVER_ADDRESS, WRAPPINGS, profile, settings
 
 from ovpn_dco.protocol.ratelimit import TokenBucket
 from ovpn_dco.protocol.role import Role
@@ -43,7 +43,8 @@ class Site:
         self.seed += 1
         session = ClientSession(
             settings(Role.CLIENT, self.seed),
-            login(),
+            LOGIN,
+            profile(),
             wrapping=ENDS[self.kind]()[0],
             address=SERVER_ADDRESS,
         )

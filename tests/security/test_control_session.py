@@ -9,9 +9,10 @@ from typing import Any
 import certificate_lab as lab
 import pytest
 from control_packets import ADDRESS, CLIENT_SID, NOW, attempt, control, server_reset
-from session_link import FULL, SERVER_ADDRESS, WRAPPINGS, Network, changed_login
+from session_link import FULL, SERVER_ADDRESS, WRAPPINGS, Network
 
 from ovpn_dco.errors import DcoError
+from ovpn_dco.protocol.authtoken import ClientLogin
 from ovpn_dco.protocol.errors import Refusal
 from ovpn_dco.protocol.peerinfo import IvProto
 from ovpn_dco.protocol.reliable import Receipt
@@ -176,7 +177,7 @@ def assert_deauthenticated(network: Network) -> None:
 
 def test_username_stays_the_same() -> None:
     network = Network().connected().drain()
-    changed_login(network, username="mallory")
+    network.client._login = ClientLogin("mallory", "secret")
     assert_deauthenticated(renegotiated(network))
 
 
@@ -235,9 +236,7 @@ def test_refusal_at_a_renegotiation_takes_the_keys_away() -> None:
 
 
 def test_credentials_have_no_line_breaks() -> None:
-    network = Network(
-        login_changes={"username": "al\u2028ice\nroot", "password": "se\u2029cret"}
-    ).connected()
+    network = Network(login=ClientLogin("al\u2028ice\nroot", "se\u2029cret")).connected()
     (asked,) = network.every(Role.SERVER, AuthRequired)
     assert (asked.username, asked.password) == ("al_ice_root", "se_cret")
 
