@@ -155,6 +155,11 @@ class Session(ABC):
         return self._agreement
 
     @property
+    def has_arrived(self) -> bool:
+        """Whether the peer has acknowledged all that was sent."""
+        return self._primary.settled
+
+    @property
     def is_finished(self) -> bool:
         """Nothing is left to send or to wait for."""
         return self._finished

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from .session_events import Ended, EndReason, PeerReady, SessionEvent
 from .session_server import ServerSession
 from .wire import decode_header
 
-__all__ = ["Outgoing", "Path", "SessionTable"]
+__all__ = ["Path", "SessionTable"]
 
 REMEMBERED = 4096
 
@@ -35,13 +35,6 @@ class Path(NamedTuple):
 
     transport: int
     address: Address
-
-
-class Outgoing(NamedTuple):
-    """A packet that must leave now. `local` is the address of ours that it should come from."""
-
-    path: Path
-    data: bytes
 
 
 class _Place:
@@ -66,15 +59,15 @@ class _Place:
 class SessionTable:
     """Finds the session of a packet, opens new ones, and runs their timers.
 
-    `gate` decides about packets that no session claims. `settings()` gives what a new session is
-    made with, `window()` its replay window. At most `max_negotiating` sessions that have no peer
-    yet are there at one time, and `admissions` limits how fast they come (`connect-freq`); who is
+    `gate` decides about packets that no session claims. `settings(path)` gives what a session
+    there is made with, `window()` its replay window. At most `max_negotiating` sessions without a
+    peer are there at one time, and `admissions` limits how fast they come (`connect-freq`); who is
     too much is not answered, and may try again."""
 
     def __init__(
         self,
         gate: StatelessServer,
-        settings: Callable[[], SessionSettings],
+        settings: Callable[[Path], SessionSettings],
         *,
         window: Callable[[], ReplayWindow] = ReplayWindow,
         max_negotiating: int = 512,
@@ -91,9 +84,9 @@ class SessionTable:
         self._negotiating: set[ServerSession] = set()
         self._touched: dict[ServerSession, None] = {}
         self._eventful: dict[ServerSession, None] = {}
-        self._answers: deque[Outgoing] = deque()
         self._deadlines: list[tuple[float, int, ServerSession]] = []
         self._due: dict[ServerSession, float] = {}
+        self._finished: list[ServerSession] = []
         self._order = itertools.count()
         self._over: OrderedDict[tuple[Path, bytes], None] = OrderedDict()
         self.refusals: Counter[str] = Counter()
@@ -110,33 +103,43 @@ class SessionTable:
         """Sessions without a peer."""
         return len(self._negotiating)
 
+    def has(self, path: Path) -> bool:
+        """Whether there is a session there."""
+        return path in self._places
+
+    def take_finished(self) -> list[ServerSession]:
+        """Sessions that are over since the last call, and not in the table any more."""
+        finished, self._finished = self._finished, []
+        return finished
+
     def path_of(self, session: ServerSession) -> Path | None:
         """Where its packets go; None once it is over."""
         return self._paths.get(session)
 
     # Packets
 
-    def receive(self, data: bytes, path: Path, now: float, *, stream: bool = False) -> None:
-        """Takes a packet; one that is refused is counted and changes nothing.
+    def receive(
+        self, data: bytes, path: Path, now: float, *, stream: bool = False
+    ) -> ServerSession | bytes | None:
+        """Takes a packet, and gives the session that it was for, or the answer that must go back
+        to where it came from. None: it was refused and counted, and changed nothing.
 
         `stream`: from a connection, whose other end needs no cookie to prove where it is."""
         self._now = now
         try:
-            self._receive(data, path, now, stream)
+            return self._receive(data, path, now, stream)
         except ProtocolError as error:
             self.refusals[error.reason.label] += 1
+            return None
 
-    def packets_to_send(self, now: float) -> list[Outgoing]:
-        """All that must leave now."""
-        packets = list(self._answers)
-        self._answers.clear()
+    def packets_to_send(self, now: float) -> list[tuple[ServerSession, bytes]]:
+        """All that must leave now, to the path of its session."""
+        packets: list[tuple[ServerSession, bytes]] = []
         touched, self._touched = self._touched, {}
         for session in touched:
-            path = self._paths.get(session)
-            if path is None:
-                continue
-            packets += (Outgoing(path, data) for data in session.packets_to_send(now))
-            self._schedule(session)
+            if session in self._paths:
+                packets += ((session, data) for data in session.packets_to_send(now))
+                self._schedule(session)
         return packets
 
     def next_timeout(self) -> float | None:
@@ -186,7 +189,7 @@ class SessionTable:
         session.move(path.address)
         self.touch(session)
 
-    def end_path(self, transport: int) -> None:
+    def end_transport(self, transport: int) -> None:
         """A socket is gone, and the sessions through it are."""
         for session in [one for one, path in self._paths.items() if path.transport == transport]:
             session.abandon(EndReason.TRANSPORT_GONE)
@@ -194,31 +197,29 @@ class SessionTable:
 
     # Steps
 
-    def _receive(self, data: bytes, path: Path, now: float, stream: bool) -> None:
+    def _receive(self, data: bytes, path: Path, now: float, stream: bool) -> ServerSession | bytes:
         header = decode_header(data)
         for session in self._places.get(path, ()):
             if session.remote_session_id == header.session_id:
                 self.touch(session)
                 session.receive(data, path.address, now)
-                return
+                return session
         if (path, header.session_id) in self._over:
             raise refused(Refusal.SESSION_OVER)
         if len(self._negotiating) >= self._max_negotiating:
             raise refused(Refusal.TABLE_FULL)
         window = self._window()
         if stream:
-            self._open(self._gate.admit(data, now, window=window), path, now)
-            return
+            return self._open(self._gate.admit(data, now, window=window), path, now)
         outcome = self._gate.receive(data, path.address, now, window=window)
         if isinstance(outcome, Answer):
-            self._answers.append(Outgoing(path, outcome.data))
-        else:
-            self._open(outcome, path, now)
+            return outcome.data
+        return self._open(outcome, path, now)
 
-    def _open(self, admitted: Admitted, path: Path, now: float) -> None:
+    def _open(self, admitted: Admitted, path: Path, now: float) -> ServerSession:
         if self._admissions is not None and not self._admissions.take(now):
             raise refused(Refusal.RATE_LIMITED)
-        session = ServerSession(self._settings(), admitted, address=path.address, now=now)
+        session = ServerSession(self._settings(path), admitted, address=path.address, now=now)
         place = self._places.setdefault(path, _Place())
         if place.newcomer is not None:
             self._displace(place.newcomer)
@@ -226,6 +227,7 @@ class SessionTable:
         self._paths[session] = path
         self._negotiating.add(session)
         self.touch(session)
+        return session
 
     def _follow(self, session: ServerSession, event: SessionEvent) -> None:
         if isinstance(event, PeerReady):
@@ -265,6 +267,7 @@ class SessionTable:
     def _forget(self, session: ServerSession) -> None:
         """Its cookie is good for a while: late packets must not bring the session back."""
         path = self._paths.pop(session)
+        self._finished.append(session)
         self._leave(session, path)
         self._negotiating.discard(session)
         self._due.pop(session, None)

@@ -33,7 +33,7 @@ class Site:
         self.kind = kind
         self.now = float(NOW)
         shared = settings(Role.SERVER)
-        self.table = SessionTable(stateless(kind), lambda: shared, **limits)
+        self.table = SessionTable(stateless(kind), lambda _path: shared, **limits)
         self.events: list[tuple[ServerSession, SessionEvent]] = []
         self.clients: dict[Path, ClientSession] = {}
         self.seed = 0
@@ -63,9 +63,12 @@ class Site:
     def step(self, *, stream: bool = False) -> None:
         for path, client in list(self.clients.items()):
             for data in client.packets_to_send(self.now):
-                self.table.receive(data, path, self.now, stream=stream)
+                answer = self.table.receive(data, path, self.now, stream=stream)
+                if isinstance(answer, bytes):
+                    client.receive(answer, SERVER_ADDRESS, self.now)
         self.collect()
-        for path, data in self.table.packets_to_send(self.now):
+        for session, data in self.table.packets_to_send(self.now):
+            path = self.table.path_of(session)
             if path in self.clients:
                 self.clients[path].receive(data, SERVER_ADDRESS, self.now)
 
@@ -191,9 +194,9 @@ def test_late_packets_do_not_bring_a_session_back() -> None:
     for _ in range(2):
         sent = client.packets_to_send(site.now)
         for data in sent:
-            site.table.receive(data, HERE, site.now)
-        for _, data in site.table.packets_to_send(site.now):
-            client.receive(data, SERVER_ADDRESS, site.now)
+            answer = site.table.receive(data, HERE, site.now)
+            if isinstance(answer, bytes):
+                client.receive(answer, SERVER_ADDRESS, site.now)
     (session,) = site.table
     session.abandon(EndReason.EXPIRED)
     site.table.touch(session)
@@ -230,7 +233,7 @@ def test_a_socket_that_is_gone_takes_its_sessions_with_it() -> None:
     site.client(ELSEWHERE)
     site.client(Path(2, ADDRESS))
     site.run()
-    site.table.end_path(1)
+    site.table.end_transport(1)
     site.run(1)
     assert [path.transport for path in map(site.table.path_of, site.table) if path] == [2]
     assert [e.reason for e in site.happened(Ended)] == [EndReason.TRANSPORT_GONE] * 2
