@@ -75,7 +75,7 @@ class AddressPool:
         self._held = set(_addresses(config.local_ipv4, config.local_ipv6))
         self._leases: set[Lease] = set()
         # Free slots, the one that was used longest ago first.
-        self._free = OrderedDict.fromkeys(range(self._size))
+        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(self._size))
         for own in self._held:
             self._free.pop(self._index_of(own), None)
         self._slot_of: dict[str, int] = {}
