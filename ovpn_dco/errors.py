@@ -16,6 +16,7 @@ __all__ = [
     "InterfaceMissing",
     "InvalidArgument",
     "LimitReached",
+    "LoginRefused",
     "MessageTooBig",
     "NotASocket",
     "NotFound",
@@ -82,6 +83,19 @@ class InterfaceMissing(DcoError):
 
 class PermissionDenied(DcoError, PermissionError):
     """EPERM or EACCES."""
+
+
+class LoginRefused(PermissionDenied):
+    """EACCES: the server does not let the client in; `reason` is what the user is told, or empty.
+
+    A hook of a server raises or returns it to say why."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(errno.EACCES, f"login refused: {reason}" if reason else "login refused")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[LoginRefused], tuple[str]]:
+        return type(self), (self.reason,)
 
 
 class LimitReached(DcoError):

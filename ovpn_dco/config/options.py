@@ -175,7 +175,8 @@ class TlsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
-    """Whom the peer's certificate must name. `hook` gets each certificate of the chain."""
+    """Whom the peer's certificate must name. `hook` gets the `PeerCertificate` that TLS has
+    verified, and returns True or False."""
 
     remote_cert_tls: CertRole | None = None
     remote_cert_ku: tuple[int, ...] = ()
