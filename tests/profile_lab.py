@@ -12,7 +12,7 @@ from session_link import SERVER_ADDRESS, Network
 from ovpn_dco.config import ClientConfig, Credentials, ServerConfig
 from ovpn_dco.protocol.session_client import ClientSession
 from ovpn_dco.protocol.tlscontext import TlsSource
-from ovpn_dco.runtime.profile import client_login, for_remote, session_settings
+from ovpn_dco.runtime.profile import client_login, client_profile, for_remote, session_settings
 from ovpn_dco.runtime.tls_profile import ReloadingTls
 from ovpn_dco.runtime.wrap_profile import client_wrapping, server_front, stateless_server
 
@@ -77,7 +77,8 @@ class ProfileNetwork(Network):
         )
         self.client = ClientSession(
             settings,
-            client_login(client, settings, Credentials("alice", "secret")),
+            client_login(client, Credentials("alice", "secret")),
+            client_profile(client, settings),
             wrapping=client_wrapping(client),
             address=SERVER_ADDRESS,
         )

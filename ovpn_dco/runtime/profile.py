@@ -23,19 +23,20 @@ from ..config import (
     ServerConfig,
 )
 from ..errors import UnsupportedError
+from ..protocol.authtoken import ClientLogin
 from ..protocol.keyevents import KeyTimers
 from ..protocol.ncp import Agreement
 from ..protocol.occ import Compatibility, describe
 from ..protocol.peerinfo import Announcement, IvProto, announce, proto_for
-from ..protocol.push import FilterAction, PullFilter
+from ..protocol.push import PullFilter
 from ..protocol.session import SessionSettings
-from ..protocol.session_client import Login
+from ..protocol.session_client import ClientProfile
 from ..protocol.text import TextRefused
 from ..protocol.tlscontext import TlsSource
 from ..protocol.wire import RandomBytes
 from .material import unusable
 
-__all__ = ["check_agreement", "client_login", "for_remote", "session_settings"]
+__all__ = ["check_agreement", "client_login", "client_profile", "for_remote", "session_settings"]
 
 Config: TypeAlias = ClientConfig | ServerConfig
 
@@ -84,27 +85,31 @@ def session_settings(
         fallback=data.fallback,
         features=_features(config, epoch),
         compatibility=_compatibility(config),
-        max_packet=config.transport.max_packet_size - _outer_headers(config.transport.protocol),
+        max_packet=config.transport.max_packet_size - max(map(_outer_headers, _protocols(config))),
     )
 
 
-def client_login(
-    config: ClientConfig,
-    settings: SessionSettings,
-    credentials: Credentials | None = None,
-    *,
-    sso_methods: Iterable[str] = (),
-) -> Login:
-    """What a client says about itself in sessions with these settings. `sso_methods` are those that
-    somebody is there to answer, of webauth, openurl and crtext. ConfigError for a `setenv` that
-    cannot be announced."""
-    return Login(
-        username=credentials.username if credentials else "",
-        password=(credentials.password or "") if credentials else "",
+def client_login(config: ClientConfig, credentials: Credentials | None = None) -> ClientLogin:
+    """The login that a client begins with: `credentials`, or those of the configuration, and the
+    token of `auth-token`."""
+    known = credentials or config.auth.credentials
+    return ClientLogin(
+        known.username if known else "",
+        (known.password or "") if known else "",
+        token=config.auth.token,
+        token_username=config.auth.token_user,
+    )
+
+
+def client_profile(
+    config: ClientConfig, settings: SessionSettings, *, sso_methods: Iterable[str] = ()
+) -> ClientProfile:
+    """What a client says about itself in sessions with these settings, and takes of what is
+    pushed. `sso_methods` are those that somebody is there to answer, of webauth, openurl and
+    crtext. ConfigError for a `setenv` that cannot be announced."""
+    return ClientProfile(
         announcement=_announcement(config, settings, sso_methods),
-        filters=tuple(
-            PullFilter(FilterAction(action.value), prefix) for action, prefix in config.pull.filters
-        ),
+        filters=tuple(PullFilter(action, prefix) for action, prefix in config.pull.filters),
         no_pull=not config.routes.pull,
     )
 
@@ -125,7 +130,7 @@ def _features(config: Config, epoch: bool) -> IvProto:
 
 
 def _compatibility(config: Config) -> Compatibility:
-    protocol, wrap = config.transport.protocol, config.wrap
+    protocol, wrap = _protocols(config)[0], config.wrap
     family = "v6" if protocol in (Protocol.UDP6, Protocol.TCP6) else "v4"
     return describe(
         server=isinstance(config, ServerConfig),
@@ -136,6 +141,13 @@ def _compatibility(config: Config) -> Compatibility:
         tls_auth=wrap.tls_auth is not None,
         key_direction=wrap.key_direction if wrap.tls_auth is not None else None,
     )
+
+
+def _protocols(config: Config) -> tuple[Protocol, ...]:
+    """All that sessions may run over: a server does not know which it will be."""
+    if isinstance(config, ServerConfig):
+        return tuple(protocol for _, _, protocol in config.listeners())
+    return (config.transport.protocol,)
 
 
 def _outer_headers(protocol: Protocol) -> int:

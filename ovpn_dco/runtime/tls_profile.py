@@ -10,17 +10,14 @@ import os
 from dataclasses import replace
 from typing import TypeAlias
 
-from ..config import CertProfile, CertRole, ClientCert, ClientConfig, NameType, ServerConfig
-from ..config import TlsVersion as Version
+from ..config import CertProfile, ClientConfig, NameType, ServerConfig
 from ..errors import DcoError, InvalidArgument
-from ..protocol.certificates import CertificateUsage, NameRule, PeerName
+from ..protocol.certificates import PeerName
 from ..protocol.role import Role
 from ..protocol.tlscontext import (
-    DEFAULT_CIPHERS,
-    ClientCertificate,
+    DEFAULT_TLS_CIPHERS,
     TlsContext,
     TlsSettings,
-    TlsVersion,
     openssl_cipher_names,
 )
 from .material import Ask, certificates, certificates_in, content_of, identity, serials_in, unusable
@@ -32,18 +29,6 @@ Config: TypeAlias = ClientConfig | ServerConfig
 _log = logging.getLogger(__name__)
 
 _SECURITY_LEVELS = {CertProfile.LEGACY: 1, CertProfile.PREFERRED: 2, CertProfile.SUITEB: 3}
-_VERSIONS = {Version.V1_2: TlsVersion.TLS_1_2, Version.V1_3: TlsVersion.TLS_1_3}
-_CLIENT_CERTIFICATES = {
-    ClientCert.REQUIRE: ClientCertificate.REQUIRED,
-    ClientCert.OPTIONAL: ClientCertificate.OPTIONAL,
-    ClientCert.NONE: ClientCertificate.NONE,
-}
-_USAGES = {CertRole.SERVER: CertificateUsage.SERVER, CertRole.CLIENT: CertificateUsage.CLIENT}
-_NAME_RULES = {
-    NameType.SUBJECT: NameRule.SUBJECT,
-    NameType.NAME: NameRule.NAME,
-    NameType.NAME_PREFIX: NameRule.NAME_PREFIX,
-}
 
 # The names that OpenSSL has for extended key usages, short and long.
 _EXTENDED_USAGES = {
@@ -94,15 +79,15 @@ def tls_settings(config: Config, *, ask: Ask | None = None) -> TlsSettings:
         ca=trusted or mine.authorities,
         certificate=mine.chain,
         private_key=mine.key,
-        minimum=_VERSIONS[tls.version_min],
-        maximum=_VERSIONS[tls.version_max],
-        ciphers=openssl_cipher_names(tls.ciphers) if tls.ciphers else DEFAULT_CIPHERS,
+        minimum=tls.version_min,
+        maximum=tls.version_max,
+        ciphers=openssl_cipher_names(tls.ciphers) if tls.ciphers else DEFAULT_TLS_CIPHERS,
         ciphersuites=tls.ciphersuites or "",
         security_level=_security_level(tls.cert_profile),
         crl=_not_empty(verify.crl.data) if verify.crl else b"",
         revoked_serials=serials_in("crl-verify", verify.crl_directory),
-        client_certificate=_CLIENT_CERTIFICATES[verify.client_cert],
-        peer_usage=_USAGES[verify.remote_cert_tls] if verify.remote_cert_tls else None,
+        client_certificate=verify.client_cert,
+        peer_usage=verify.remote_cert_tls,
         peer_key_usages=verify.remote_cert_ku,
         peer_extended_usage=_extended_usage(verify.remote_cert_eku),
         peer_name=_peer_name(verify.x509_name, verify.x509_name_type),
@@ -190,7 +175,7 @@ def _extended_usage(name: str | None) -> str | None:
 
 
 def _peer_name(name: str | None, kind: NameType) -> PeerName | None:
-    return PeerName(name, _NAME_RULES[kind]) if name is not None else None
+    return PeerName(name, kind) if name is not None else None
 
 
 def _name_field(fields: tuple[str, ...]) -> str:

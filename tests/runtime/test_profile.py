@@ -12,14 +12,21 @@ from profile_lab import WRAPS, ProfileNetwork, client, server
 
 from ovpn_dco.config import ConfigError, Credentials, DataChannelConfig, Epoch, RemoteConfig
 from ovpn_dco.errors import UnsupportedError
-from ovpn_dco.model import Cipher, EpochKey
+from ovpn_dco.model import Cipher, EpochKey, FilterAction
 from ovpn_dco.protocol.ncp import Agreement
 from ovpn_dco.protocol.peerinfo import IvProto
+from ovpn_dco.protocol.push import PullFilter
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.session import SessionSettings
-from ovpn_dco.protocol.session_client import Login
+from ovpn_dco.protocol.session_client import ClientProfile
 from ovpn_dco.protocol.session_events import AuthRequired
-from ovpn_dco.runtime.profile import check_agreement, client_login, for_remote, session_settings
+from ovpn_dco.runtime.profile import (
+    check_agreement,
+    client_login,
+    client_profile,
+    for_remote,
+    session_settings,
+)
 
 
 def settings(config: Any, **more: Any) -> SessionSettings:
@@ -28,9 +35,9 @@ def settings(config: Any, **more: Any) -> SessionSettings:
     return session_settings(config, random_bytes=random.Random(0).randbytes, tls=tls, **more)
 
 
-def login(*lines: str, credentials: Credentials | None = None, **more: Any) -> Login:
+def profile(*lines: str, **more: Any) -> ClientProfile:
     config = client(*lines)
-    return client_login(config, settings(config), credentials, **more)
+    return client_profile(config, settings(config), **more)
 
 
 # Handshakes
@@ -150,6 +157,12 @@ def test_what_is_insisted_on(wish: dict[str, Any], lack: dict[str, Any]) -> None
         check_agreement(DataChannelConfig(**wish), poor)
 
 
+def test_server_of_several_protocols_leaves_room_for_each() -> None:
+    found = settings(server("local 192.0.2.1 1194 udp4", "local 192.0.2.1 443 tcp4"))
+    assert found.max_packet == 1250 - 40
+    assert found.compatibility.items["proto"] == "UDPv4"
+
+
 # Remotes
 
 
@@ -178,7 +191,7 @@ def test_remote_without_parts_has_those_of_the_configuration() -> None:
 
 def test_announcement() -> None:
     config = client("tun-mtu-max 1550", "data-ciphers AES-128-GCM:CHACHA20-POLY1305")
-    said = client_login(config, settings(config)).announcement
+    said = client_profile(config, settings(config)).announcement
     assert said.version.startswith("ovpn-dco")
     assert said.mtu_max == 1550
     assert said.cipher_names == ("AES-128-GCM", "CHACHA20-POLY1305")
@@ -191,8 +204,8 @@ ENVIRONMENT = ("setenv IV_GUI_VER gui_1", "setenv UV_ID 7", "setenv IV_PLAT_VER 
 
 def test_environment_is_told_as_far_as_wanted() -> None:
     def told(*lines: str) -> dict[str, str]:
-        usual = login().announcement.environment
-        said = login(*ENVIRONMENT, *lines).announcement.environment
+        usual = profile().announcement.environment
+        said = profile(*ENVIRONMENT, *lines).announcement.environment
         return {name: value for name, value in said.items() if name not in usual}
 
     assert told() == {"IV_GUI_VER": "gui_1"}
@@ -201,7 +214,7 @@ def test_environment_is_told_as_far_as_wanted() -> None:
 
 
 def test_sso_methods_of_hooks_and_of_the_environment() -> None:
-    said = login("setenv IV_SSO webauth,openurl", sso_methods=["crtext"]).announcement
+    said = profile("setenv IV_SSO webauth,openurl", sso_methods=["crtext"]).announcement
     assert said.sso_methods == {"webauth", "openurl", "crtext"}
 
 
@@ -210,27 +223,31 @@ def test_sso_methods_of_hooks_and_of_the_environment() -> None:
 )
 def test_environment_that_cannot_be_told(line: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        login(line, "push-peer-info")
+        profile(line, "push-peer-info")
     assert caught.value.directive == "setenv"
 
 
-def test_credentials_and_filters() -> None:
-    made = login(
-        "pull-filter ignore dns",
-        'pull-filter accept "route 10."',
-        "route-nopull",
-        credentials=Credentials("bob", "hunter2"),
+def test_what_is_taken_of_a_push() -> None:
+    made = profile("pull-filter ignore dns", 'pull-filter accept "route 10."', "route-nopull")
+    assert made.filters == (
+        PullFilter(FilterAction.IGNORE, "dns"),
+        PullFilter(FilterAction.ACCEPT, "route 10."),
     )
-    assert (made.username, made.password) == ("bob", "hunter2")
-    assert [(one.action.value, one.prefix) for one in made.filters] == [
-        ("ignore", "dns"),
-        ("accept", "route 10."),
-    ]
     assert made.no_pull
-    assert "hunter2" not in repr(made)
+    assert not profile().no_pull
 
 
-def test_login_without_credentials() -> None:
-    made = login(credentials=Credentials("bob"))
-    assert (made.username, made.password) == ("bob", "")
-    assert (login().username, login().password, login().no_pull) == ("", "", False)
+def test_login() -> None:
+    files = {"login": b"alice\nhunter2\n"}
+    assert client_login(client()).credentials == ("", "")
+    config = client("auth-user-pass login", **files)
+    assert client_login(config).credentials == ("alice", "hunter2")
+    asked = client_login(config, Credentials("bob", "sesame"))
+    assert asked.credentials == ("bob", "sesame")
+    assert "sesame" not in repr(asked)
+    assert client_login(client(), Credentials("bob")).credentials == ("bob", "")
+
+
+def test_login_with_a_token() -> None:
+    lines = ("auth-user-pass login", "auth-token TOKEN", "auth-token-user carol")
+    assert client_login(client(*lines)).credentials == ("carol", "TOKEN")

@@ -26,7 +26,7 @@ from ovpn_dco.protocol.certificates import PeerName, TlsError, TlsFailure
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.session_events import RenegotiationFailed
 from ovpn_dco.protocol.tls import TlsEndpoint
-from ovpn_dco.protocol.tlscontext import DEFAULT_CIPHERS, TlsContext
+from ovpn_dco.protocol.tlscontext import DEFAULT_TLS_CIPHERS, TlsContext
 from ovpn_dco.runtime.tls_profile import ReloadingTls, tls_settings
 
 PASSWORD = "open sesame"
@@ -64,18 +64,18 @@ def refusal(config: ClientConfig | ServerConfig, **more: Any) -> ConfigError:
 def test_defaults() -> None:
     settings = tls_settings(server())
     assert settings.role is Role.SERVER
-    assert (settings.minimum.name, settings.maximum.name) == ("TLS_1_2", "TLS_1_3")
-    assert (settings.ciphers, settings.ciphersuites) == (DEFAULT_CIPHERS, "")
+    assert (settings.minimum.name, settings.maximum.name) == ("V1_2", "V1_3")
+    assert (settings.ciphers, settings.ciphersuites) == (DEFAULT_TLS_CIPHERS, "")
     assert settings.security_level == 1
-    assert settings.client_certificate.name == "REQUIRED"
+    assert settings.client_certificate.name == "REQUIRE"
     assert tls_settings(client()).role is Role.CLIENT
 
 
 @pytest.mark.parametrize(
     ("line", "attribute", "value"),
     [
-        ("tls-version-min 1.3", "minimum.name", "TLS_1_3"),
-        ("tls-version-max 1.2", "maximum.name", "TLS_1_2"),
+        ("tls-version-min 1.3", "minimum.name", "V1_3"),
+        ("tls-version-max 1.2", "maximum.name", "V1_2"),
         (
             "tls-cipher TLS-ECDHE-ECDSA-WITH-AES-256-GCM-SHA384:@STRENGTH",
             "ciphers",
@@ -85,7 +85,7 @@ def test_defaults() -> None:
         ("tls-cert-profile legacy", "security_level", 1),
         ("tls-cert-profile preferred", "security_level", 2),
         ("tls-cert-profile suiteb", "security_level", 3),
-        ("verify-client-cert require", "client_certificate.name", "REQUIRED"),
+        ("verify-client-cert require", "client_certificate.name", "REQUIRE"),
         ("verify-client-cert optional", "client_certificate.name", "OPTIONAL"),
         ("verify-client-cert none", "client_certificate.name", "NONE"),
         ("remote-cert-tls server", "peer_usage.name", "SERVER"),
