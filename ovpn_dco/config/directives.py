@@ -14,7 +14,7 @@ from . import overrides as o
 from . import routing as r
 from . import services as s
 from .options import CertProfile
-from .settings import Parser, Role, every, flag, frequency, into, material, pair
+from .settings import Parser, Role, every, flag, frequency, into, material, pair, path_into
 from .values import (
     account,
     aead,
@@ -23,7 +23,6 @@ from .values import (
     ipv6_interface,
     local_port,
     oid,
-    path,
     port,
     seconds,
 )
@@ -174,7 +173,7 @@ _TRANSPORT = [
 
 _TLS = [
     _supported("ca", BOTH, 1, 1, material("tls.ca"), inline=True),
-    _supported("capath", BOTH, 1, 1, into("tls.ca_directory", path)),
+    _supported("capath", BOTH, 1, 1, path_into("tls.ca_directory")),
     _supported("cert", BOTH, 1, 1, material("tls.cert"), inline=True),
     _supported("key", BOTH, 1, 1, material("tls.key"), inline=True),
     _supported("pkcs12", BOTH, 1, 1, h.pkcs12, "inline content is Base64", inline=True),
@@ -258,7 +257,7 @@ _SERVER = [
     _supported("ifconfig-pool", SERVER, 2, 3, h.ifconfig_pool),
     _supported("ifconfig-ipv6-pool", SERVER, 1, 1, into("pool.first_ipv6", ipv6_interface)),
     _supported("ifconfig-pool-persist", SERVER, 1, 2, h.ifconfig_pool_persist),
-    _supported("client-config-dir", SERVER, 1, 1, into("pool.client_config_dir", path)),
+    _supported("client-config-dir", SERVER, 1, 1, path_into("pool.client_config_dir")),
     _supported("ccd-exclusive", SERVER, 0, 0, flag("pool.client_config_required")),
     _supported("client-to-client", SERVER, 0, 0, flag("pool.client_to_client")),
     _supported("duplicate-cn", SERVER, 0, 0, flag("pool.duplicate_cn")),

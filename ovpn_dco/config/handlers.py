@@ -240,7 +240,7 @@ def crl_verify(directive: Directive, settings: Settings) -> None:
     if kind not in (None, "dir"):
         raise Refusal(f"takes dir, not {kind!r}")
     if kind == "dir":
-        settings.set("verify.crl_directory", values.path(directive.arguments[0]))
+        settings.set("verify.crl_directory", settings.path(directive.arguments[0]))
     else:
         settings.set("verify.crl", settings.material(directive))
 
@@ -418,7 +418,7 @@ def ifconfig_pool(directive: Directive, settings: Settings) -> None:
 
 def ifconfig_pool_persist(directive: Directive, settings: Settings) -> None:
     """File and seconds between two times of writing, 0: never."""
-    settings.set("pool.persist_path", values.path(directive.arguments[0]))
+    settings.set("pool.persist_path", settings.path(directive.arguments[0]))
     if (interval := _option(directive, 1)) is not None:
         settings.set("pool.persist_interval_s", values.seconds(interval))
 

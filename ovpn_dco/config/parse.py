@@ -89,7 +89,8 @@ def load(
         return settings
     path = Path(configuration)
     main = read_file(str(path)) if read_file else reader(Path())(str(path))
-    settings = Settings(role, source or str(path), read_file or reader(path.parent))
+    folder = path.parent
+    settings = Settings(role, source or str(path), read_file or reader(folder), str(folder))
     _run_bytes(main, settings.source, settings, 0)
     return settings
 

@@ -34,13 +34,13 @@ def ignore_unknown_option(directive: Directive, settings: Settings) -> None:
 
 def log(directive: Directive, settings: Settings) -> None:
     """`log` begins the file anew, `log-append` does not."""
-    settings.set("logging.path", values.path(directive.arguments[0]))
+    settings.set("logging.path", settings.path(directive.arguments[0]))
     settings.set("logging.append", directive.name == "log-append")
 
 
 def status(directive: Directive, settings: Settings) -> None:
     """File and seconds between two times of writing."""
-    settings.set("logging.status_path", values.path(directive.arguments[0]))
+    settings.set("logging.status_path", settings.path(directive.arguments[0]))
     if len(directive.arguments) > 1:
         settings.set("logging.status_interval_s", values.seconds(directive.arguments[1]))
 
@@ -49,7 +49,7 @@ def management(directive: Directive, settings: Settings) -> None:
     """An address and a port, or a path and `unix`; then a file with the password."""
     where, port, *password = directive.arguments
     unix = port == "unix"
-    settings.set("management.host", values.path(where) if unix else values.host(where))
+    settings.set("management.host", settings.path(where) if unix else values.host(where))
     settings.set("management.port", None if unix else values.port(port))
     if password == ["stdin"]:
         raise Refusal("asks nobody for its password: name a file")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import os
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeAlias, TypeVar, cast, get_type_hints
@@ -35,10 +36,11 @@ class Role(enum.Flag):
 class Settings:
     """Values by path (`tls.ca`), the last directive of each name, problems and warnings."""
 
-    def __init__(self, role: Role, source: str, read_file: ReadFile) -> None:
+    def __init__(self, role: Role, source: str, read_file: ReadFile, folder: str = "") -> None:
         self.role = role
         self.source = source
         self.read_file = read_file
+        self.folder = folder
         self.values: dict[str, Any] = {}
         self.given: dict[str, Directive] = {}
         self.problems: list[Problem] = []
@@ -77,11 +79,16 @@ class Settings:
             raise Refusal(f"{name!r} is larger than {FILE_MAX} bytes")
         return data
 
+    def path(self, name: str) -> str:
+        """The name of a file or folder as it can be opened later, from the current folder."""
+        return os.path.join(self.folder, values.path(name))
+
     def material(self, directive: Directive) -> Material:
         """Inline content, or that of the file that is the first argument."""
         if directive.inline is not None:
             return Material(directive.inline.encode())
-        return Material(self.read(directive.arguments[0]), directive.arguments[0])
+        name = directive.arguments[0]
+        return Material(self.read(name), self.path(name))
 
     def text(self, directive: Directive) -> list[str]:
         """The lines of inline content or of a file, without those at the end that are empty."""
@@ -123,6 +130,15 @@ def into(path: str, read: Callable[[str], Any] = values.text) -> Parser:
 
     def parse(directive: Directive, settings: Settings) -> None:
         settings.set(path, read(directive.arguments[0]))
+
+    return parse
+
+
+def path_into(path: str) -> Parser:
+    """The first argument, the name of a file or folder, becomes the field."""
+
+    def parse(directive: Directive, settings: Settings) -> None:
+        settings.set(path, settings.path(directive.arguments[0]))
 
     return parse
 

@@ -53,6 +53,21 @@ _SHORT_NAMES = {
     "1.2.840.113549.1.9.2": "unstructuredName",
 }
 
+# As `remote-cert-ku` counts them: the first byte of the extension, and above it the second.
+_KEY_USAGE_BITS = {
+    "digital_signature": 0x80,
+    "content_commitment": 0x40,
+    "key_encipherment": 0x20,
+    "data_encipherment": 0x10,
+    "key_agreement": 0x08,
+    "key_cert_sign": 0x04,
+    "crl_sign": 0x02,
+    "encipher_only": 0x01,
+    "decipher_only": 0x8000,
+}
+# Not defined, and an error to ask for, without key_agreement.
+_OF_AGREEMENT = ("encipher_only", "decipher_only")
+
 
 class TlsFailure(enum.Enum):
     """Why a handshake, or the session after it, failed."""
@@ -130,9 +145,15 @@ class PeerCertificate:
 
 @dataclass(frozen=True, kw_only=True)
 class CertificateRules:
-    """Rules for the leaf, all of which must hold. An empty `fingerprints` allows any."""
+    """Rules for the leaf, all of which must hold. An empty `fingerprints` allows any.
+
+    `key_usages` are sets of bits of the key usage extension, of one of which the leaf must have
+    all; 0: it must have the extension. `extended_usage`, a dotted number, must be among what the
+    leaf was made for."""
 
     usage: CertRole | None = None
+    key_usages: tuple[int, ...] = ()
+    extended_usage: str | None = None
     name: PeerName | None = None
     fingerprints: frozenset[bytes] = frozenset()
     revoked_serials: frozenset[int] = frozenset()
@@ -142,6 +163,8 @@ class CertificateRules:
         """Raises TlsError for the first rule that is broken."""
         self._check_fingerprint(leaf)
         self._check_usage(leaf)
+        self._check_key_usage(leaf)
+        self._check_extended_usage(leaf)
         self._check_name(leaf)
 
     def check_serial(self, certificate: x509.Certificate) -> None:
@@ -169,6 +192,21 @@ class CertificateRules:
         if _USAGE_OIDS[self.usage] not in {usage.dotted_string for usage in extended}:
             raise TlsError(TlsFailure.WRONG_USAGE, f"it is not for a {self.usage.value}")
 
+    def _check_key_usage(self, leaf: x509.Certificate) -> None:
+        if not self.key_usages:
+            return
+        bits = _key_usage_bits(leaf)
+        if bits is None:
+            raise TlsError(TlsFailure.WRONG_USAGE, "it does not say what its key is for")
+        if not any(bits & wanted == wanted for wanted in self.key_usages):
+            raise TlsError(TlsFailure.WRONG_USAGE, f"its key is for {bits:02x}")
+
+    def _check_extended_usage(self, leaf: x509.Certificate) -> None:
+        if self.extended_usage is None:
+            return
+        if self.extended_usage not in _extended_usages(leaf):
+            raise TlsError(TlsFailure.WRONG_USAGE, f"it is not for {self.extended_usage}")
+
     def _check_name(self, leaf: x509.Certificate) -> None:
         name = last_value(leaf.subject, self.name_field)
         if not name:
@@ -184,6 +222,24 @@ class CertificateRules:
             same = subject_text(leaf.subject) == self.name.value
         if not same:
             raise TlsError(TlsFailure.WRONG_NAME, printable(subject_text(leaf.subject)))
+
+
+def _key_usage_bits(leaf: x509.Certificate) -> int | None:
+    """The bits in the key usage extension, None without one."""
+    try:
+        usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return None
+    names = [name for name in _KEY_USAGE_BITS if usage.key_agreement or name not in _OF_AGREEMENT]
+    return sum(_KEY_USAGE_BITS[name] for name in names if getattr(usage, name))
+
+
+def _extended_usages(leaf: x509.Certificate) -> set[str]:
+    try:
+        usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return set()
+    return {usage.dotted_string for usage in usages}
 
 
 def subject_text(name: x509.Name) -> str:

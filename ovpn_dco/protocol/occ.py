@@ -26,6 +26,9 @@ __all__ = [
 MAX_OPTIONS = 512
 """Bytes, the NUL included."""
 
+NO_DIGEST = "none"
+"""What `auth` calls it if there is no digest."""
+
 _MAX_ITEMS = 64
 _ROLES = {"tls-client": "tls-server", "tls-server": "tls-client"}
 _MIRRORED = {
@@ -89,11 +92,9 @@ def describe(
     key_direction: int | None = None,
 ) -> Compatibility:
     """Our string. `transport` is UDPv4 or TCPv4 (or v6); `cipher` stands in it only for peers
-    that cannot negotiate; `auth` is the digest of tls-auth. TextRefused for an unknown digest."""
-    try:
-        digest_size = hashlib.new(auth).digest_size
-    except ValueError:
-        raise TextRefused("auth", "is no digest") from None
+    that cannot negotiate; `auth` is the digest of tls-auth, or "none". TextRefused for an unknown
+    digest."""
+    digest_size = _digest_size(auth)
     if transport not in {"UDPv4", "UDPv6", "TCPv4", "TCPv6"}:
         raise TextRefused("transport", "must be UDPv4, UDPv6, TCPv4 or TCPv6")
     if transport.startswith("TCP"):
@@ -108,13 +109,23 @@ def describe(
         items["keydir"] = str(key_direction)
     if cipher is not None:
         items["cipher"] = cipher.value
-    items |= {"auth": auth, "keysize": str(cipher.key_size * 8 if cipher else 128)}
+    shown_auth = "[null-digest]" if auth == NO_DIGEST else auth
+    items |= {"auth": shown_auth, "keysize": str(cipher.key_size * 8 if cipher else 128)}
     if tls_auth:
         items["tls-auth"] = ""
     items |= {"key-method": "2", "tls-server" if server else "tls-client": ""}
     compatibility = Compatibility(MappingProxyType(items))
     check_text(str(compatibility), "options string", max_bytes=MAX_OPTIONS - 1)
     return compatibility
+
+
+def _digest_size(auth: str) -> int:
+    if auth == NO_DIGEST:
+        return 0
+    try:
+        return hashlib.new(auth).digest_size
+    except ValueError:
+        raise TextRefused("auth", "is no digest") from None
 
 
 def parse_options_string(data: bytes) -> Compatibility:

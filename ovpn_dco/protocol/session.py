@@ -54,7 +54,7 @@ from .session_events import (
     RenegotiationFailed,
     SessionEvent,
 )
-from .tls import TlsContext
+from .tlscontext import TlsSource
 from .wire import HEADER_SIZE, ControlPacket, Header, Opcode, RandomBytes, decode_header
 from .wrap.base import Wrapping
 from .wrap.dynamic import EXPORTER_LABEL, EXPORTER_SIZE, DynamicTlsCrypt
@@ -83,11 +83,11 @@ _FROM_BOTH = frozenset({Opcode.SOFT_RESET_V1, Opcode.CONTROL_V1, Opcode.ACK_V1})
 class SessionSettings:
     """What sessions are made with; one value may serve any number of them.
 
-    `features` are bits of IV_PROTO, what our side can do. `compatibility` is our options string.
-    `max_packet` is the largest control datagram in bytes, without the headers of IP and UDP.
-    `fallback` is for peers that cannot negotiate a cipher."""
+    `tls` is asked at each negotiation. `features` are bits of IV_PROTO, what our side can do.
+    `compatibility` is our options string. `max_packet` is the largest control datagram in bytes,
+    without the headers of IP and UDP. `fallback` is for peers that cannot negotiate a cipher."""
 
-    tls: TlsContext
+    tls: TlsSource
     random_bytes: RandomBytes
     timers: KeyTimers = field(default_factory=KeyTimers)
     ciphers: tuple[Cipher, ...] = DEFAULT_CIPHERS
@@ -261,7 +261,7 @@ class Session(ABC):
         return KeyState(
             role=self._role,
             key_id=key_id,
-            tls=self._settings.tls,
+            tls=self._settings.tls.current(),
             random_bytes=self._settings.random_bytes,
             timers=self._settings.timers,
             max_size=self._settings.max_packet - HEADER_SIZE - overhead,

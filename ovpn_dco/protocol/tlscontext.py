@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,6 +24,7 @@ from .role import Role
 __all__ = [
     "TlsContext",
     "TlsSettings",
+    "TlsSource",
     "explain",
     "openssl_cipher_names",
 ]
@@ -68,6 +69,8 @@ class TlsSettings:
     revoked_serials: frozenset[int] = frozenset()
     client_certificate: ClientCert = ClientCert.REQUIRE
     peer_usage: CertRole | None = None
+    peer_key_usages: tuple[int, ...] = ()
+    peer_extended_usage: str | None = None
     peer_name: PeerName | None = None
     fingerprints: frozenset[bytes] = frozenset()
     name_field: str = "CN"
@@ -84,6 +87,13 @@ class TlsSettings:
         return self.role is Role.CLIENT or required
 
 
+class TlsSource(Protocol):
+    """What gives each TLS session its context: a `TlsContext`, or something that makes new ones."""
+
+    def current(self) -> TlsContext:
+        """The context for a TLS session that begins now; does not raise."""
+
+
 class TlsContext:
     """Settings made ready, for any number of endpoints: reading keys and lists is done once.
 
@@ -93,6 +103,8 @@ class TlsContext:
         self.settings = settings
         self.rules = CertificateRules(
             usage=settings.peer_usage,
+            key_usages=settings.peer_key_usages,
+            extended_usage=settings.peer_extended_usage,
             name=settings.peer_name,
             fingerprints=settings.fingerprints,
             revoked_serials=settings.revoked_serials,
@@ -101,12 +113,19 @@ class TlsContext:
         self._trusted = _certificates(settings.ca, "ca")
         self._check()
         self.ssl = SSL.Context(SSL.TLS_METHOD)
-        try:
-            self._set_protocol()
-            self._load_identity()
-            self._load_trust()
-        except SSL.Error as error:
-            raise InvalidArgument(errno.EINVAL, f"OpenSSL: {explain(error)}") from None
+        for load, attribute in (
+            (self._set_protocol, "ciphers"),
+            (self._load_identity, "certificate"),
+            (self._load_trust, "ca"),
+        ):
+            try:
+                load()
+            except SSL.Error as error:
+                raise _invalid(f"OpenSSL: {explain(error)}", attribute) from None
+
+    def current(self) -> TlsContext:
+        """Itself; see `TlsSource`."""
+        return self
 
     @property
     def pins_only(self) -> bool:

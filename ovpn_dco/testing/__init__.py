@@ -1,5 +1,6 @@
-"""Public test helpers: network namespaces joined by veth, held by descriptor."""
+"""Public test helpers: network namespaces joined by veth, held by descriptor, and a clock."""
 
+from ovpn_dco.testing.clock import FakeClock
 from ovpn_dco.testing.netns import (
     Link,
     Namespace,
@@ -9,6 +10,7 @@ from ovpn_dco.testing.netns import (
 )
 
 __all__ = [
+    "FakeClock",
     "Link",
     "Namespace",
     "Topology",

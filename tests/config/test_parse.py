@@ -360,6 +360,14 @@ def test_names_are_relative_to_the_folder_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "s.conf").write_text(SERVER)
     assert parse_client_file(tmp_path / "c.ovpn") == client()
     assert parse_server_file(tmp_path / "s.conf") == server()
+    more = "crl-verify crl.pem\ncapath trust\nclient-config-dir ccd\nstatus /run/status\n"
+    (tmp_path / "s.conf").write_text(SERVER + more)
+    config = parse_server_file(tmp_path / "s.conf")
+    assert config.verify.crl is not None
+    assert config.verify.crl.path == str(tmp_path / "crl.pem")
+    assert config.tls.ca_directory == str(tmp_path / "trust")
+    assert config.pool.client_config_dir == str(tmp_path / "ccd")
+    assert config.logging.status_path == "/run/status"
     with pytest.raises(FileNotFoundError):
         parse_client_file(tmp_path / "none.ovpn")
 

@@ -37,6 +37,13 @@ def test_read_and_built_again(text: str) -> None:
     assert str(parse_options_string(text.encode())) == text
 
 
+def test_no_digest_at_all() -> None:
+    items = describe(server=False, auth="none").items
+    assert (items["auth"], items["link-mtu"]) == ("[null-digest]", "1521")
+    with pytest.raises(TextRefused, match="auth is no digest"):
+        describe(server=False, auth="ROT13")
+
+
 def test_two_ends_of_one_tunnel_agree() -> None:
     client = describe(server=False, transport="TCPv4", tls_auth=True, key_direction=1)
     server = describe(server=True, transport="TCPv6", tls_auth=True, key_direction=0)

@@ -126,6 +126,26 @@ def test_usage_must_be_that_of_the_peer(role: Role) -> None:
     assert refusal(role, wrong) is TlsFailure.WRONG_USAGE
 
 
+@ROLES
+def test_bits_of_the_key_usage(role: Role) -> None:
+    peer = peer_of(role)  # its key makes signatures
+    for accepted in ((0x80,), (0x01, 0x80), (0,)):
+        assert meet(role, peer, peer_key_usages=accepted).peer
+    for too_much in ((0x20,), (0xA0,), (0x8000, 0x01)):
+        assert refusal(role, peer, peer_key_usages=too_much) is TlsFailure.WRONG_USAGE
+    without = peer_of(role, key_usage=False)
+    assert refusal(role, without, peer_key_usages=(0,)) is TlsFailure.WRONG_USAGE
+
+
+@ROLES
+def test_extended_usage_by_its_number(role: Role) -> None:
+    own = (SERVER if role is Role.CLIENT else CLIENT).dotted_string
+    assert meet(role, peer_of(role), peer_extended_usage=own).peer
+    assert refusal(role, peer_of(role), peer_extended_usage="1.2.3") is TlsFailure.WRONG_USAGE
+    mute = peer_of(role, usage=None)
+    assert refusal(role, mute, peer_extended_usage=own) is TlsFailure.WRONG_USAGE
+
+
 def test_client_does_not_pass_for_a_server_by_another_rule() -> None:
     """The raw rule: OpenSSL's own check of purpose is satisfied, ours asks for the other one."""
     server = peer_of(Role.CLIENT)

@@ -12,6 +12,7 @@ from . import (
     data_packets,
     handshake,
     peers,
+    profiles,
     sessions,
 )
 from .mutation import Mutation
@@ -28,4 +29,5 @@ MUTATIONS = [
     *control_text.MUTATIONS,
     *sessions.MUTATIONS,
     *configuration.MUTATIONS,
+    *profiles.MUTATIONS,
 ]

@@ -1,0 +1,1 @@
+"""Between a configuration and the protocol on one side, the system on the other."""
