@@ -3,6 +3,11 @@
 A `Device` carries packets between a TUN interface and UDP or TCP sockets, sealed and opened with
 the keys of its peers, in threads that never run Python. Everything public is named here."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .control import ControlPort
 from .device import Device
 from .errors import (
@@ -58,12 +63,19 @@ from .peer import Peer, Peers, PeerSpec
 from .routes import Route, Routes
 from .transport import Transport
 
+if TYPE_CHECKING:
+    from .server import ConnectedClient, Server, ServerStats
+
+# What stands on TLS and asyncio is loaded when it is asked for (PEP 562).
+_LAZY = {"ConnectedClient": "server", "Server": "server", "ServerStats": "server"}
+
 __all__ = [
     "Address",
     "AddressInUse",
     "AlreadyExists",
     "Busy",
     "Cipher",
+    "ConnectedClient",
     "ControlPacket",
     "ControlPort",
     "DataKey",
@@ -104,6 +116,8 @@ __all__ = [
     "PermissionDenied",
     "Route",
     "Routes",
+    "Server",
+    "ServerStats",
     "SourceCheck",
     "StatsTable",
     "Transport",
@@ -113,3 +127,15 @@ __all__ = [
     "TryAgain",
     "UnsupportedError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = importlib.import_module(f".{_LAZY[name]}", __name__)
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

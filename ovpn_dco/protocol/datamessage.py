@@ -1,7 +1,7 @@
 """What peers tell each other inside of the data channel, sealed like any packet.
 
-Such a message is no IP packet, so that an engine hands it up instead of delivering it. Peers without
-`cc-exit` say there that they leave; all else of the kind is a relic."""
+It is no IP packet, so that an engine hands it up instead of delivering it. Peers without `cc-exit`
+say there that they leave; all else of the kind is a relic."""
 
 from __future__ import annotations
 

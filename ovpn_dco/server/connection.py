@@ -1,0 +1,371 @@
+"""One client of a server: its session, and all that the server holds for it until that ends.
+
+    AuthRequired -> who is it? -> addresses, peer id -> accept -> PeerReady, KeyReady -> traffic
+
+Each login is decided in a task of its own, so that a slow hook holds up one client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config import ServerConfig
+from ..device import Device
+from ..errors import DcoError
+from ..model import Address, Cipher, ControlTransport, PeerEvent, PeerStats
+from ..protocol.keyevents import KeyExpired, KeyPromotionDue
+from ..protocol.messages import AuthFailed, CrResponse, Halt, PushReply, Refused, Restart
+from ..protocol.session_events import (
+    AuthRequired,
+    ControlMessage,
+    Ended,
+    EndReason,
+    KeyReady,
+    PeerReady,
+    RenegotiationFailed,
+    SessionEvent,
+)
+from ..protocol.session_server import ServerSession
+from ..protocol.table import Path, SessionTable
+from ..runtime.clock import Clock
+from ..runtime.control import ControlDriver
+from ..runtime.data_channel import DataChannel
+from ..runtime.profile import check_agreement
+from .authentication import NO_NAME, Authenticator, Identity, SessionLogin
+from .hooks import LoginDenied
+from .notices import ConnectedClient, Notifier
+from .overrides import ClientSettings, ConnectRequest, OverrideReader
+from .pool import AddressPool, Lease, PeerIds
+
+__all__ = ["Connection", "Facilities", "shown"]
+
+_log = logging.getLogger("ovpn_dco.server")
+
+
+@dataclass(kw_only=True)
+class Facilities:
+    """What all connections of a server share. `wake` makes the driver look after the table."""
+
+    config: ServerConfig
+    device: Device
+    table: SessionTable
+    clock: Clock
+    pool: AddressPool
+    peer_ids: PeerIds
+    authenticator: Authenticator
+    overrides: OverrideReader
+    notifier: Notifier
+    wake: Callable[[], None]
+    by_peer: dict[int, Connection] = field(default_factory=dict)
+    by_name: dict[str, Connection] = field(default_factory=dict)
+
+
+class Connection:
+    """A client from its first admitted packet on. `close` ends it without a word."""
+
+    def __init__(
+        self,
+        shared: Facilities,
+        session: ServerSession,
+        path: Path,
+        transport: ControlTransport,
+        local: Address | None,
+    ) -> None:
+        self.session = session
+        self.transport = transport
+        self.local = local
+        self._shared = shared
+        self.path = path
+        self._since = shared.clock.now()
+        self._login = SessionLogin(shared.authenticator)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._settings: ClientSettings | None = None
+        self._lease: Lease | None = None
+        self._peer_id: int | None = None
+        self._channel: DataChannel | None = None
+        self._cipher: Cipher | None = None
+        self._over = False
+
+    def __str__(self) -> str:
+        identity = self._login.identity
+        where = shown(self.path.address)
+        return where if identity is None else f"{identity.common_name}/{where}"
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it has a peer, so that data can flow."""
+        return self._channel is not None
+
+    def view(self) -> ConnectedClient:
+        """What is to be told about it; only while it is connected."""
+        identity, lease, channel = self._login.identity, self._lease, self._channel
+        assert identity is not None
+        assert lease is not None
+        assert channel is not None
+        return ConnectedClient(
+            peer_id=channel.peer.peer_id,
+            common_name=identity.common_name,
+            username=identity.username,
+            remote=self.path.address,
+            ipv4=lease.ipv4,
+            ipv6=lease.ipv6,
+            since=self._since,
+            cipher=self._cipher,
+            stats=channel.stats() or PeerStats(),
+        )
+
+    # What happens
+
+    def take(self, event: SessionEvent, now: float) -> None:
+        """An event of the session."""
+        match event:
+            case AuthRequired():
+                self._start(self._decide(event))
+            case PeerReady():
+                self._attempt(lambda: self._open(event), now)
+            case KeyReady() | KeyPromotionDue() | KeyExpired():
+                self._attempt(lambda: self._change_key(event), now)
+            case RenegotiationFailed():
+                _log.warning("%s: renegotiation failed: %s", self, event.error)
+            case ControlMessage(message=CrResponse() as message):
+                self._shared.notifier.responded(self.view() if self.is_connected else None, message)
+            case ControlMessage(message=Refused() as message):
+                _log.info("%s: sent something that was refused: %s", self, message.reason)
+            case ControlMessage():
+                _log.debug("%s: %s", self, event.message)
+            case Ended():
+                self._end(event)
+
+    def send(self, driver: ControlDriver, data: bytes) -> None:
+        """A packet of the session."""
+        if self._is_stream:
+            driver.send(self.transport, data)
+        else:
+            driver.send(self.transport, data, self.path.address, self.local)
+
+    def moved(self, remote: Address, local: Address | None) -> None:
+        """The client has another address, as its data packets prove."""
+        _log.info("%s: is at %s now", self, shown(remote))
+        self.path, self.local = self.path._replace(address=remote), local
+        self._shared.table.move(self.session, self.path)
+
+    def take_address(self, remote: Address, local: Address | None) -> None:
+        """Moves the peer onto an address that the engine kept for another one."""
+        if self._channel is not None:
+            self._channel.peer.set(remote=remote)
+            self.moved(remote, local)
+
+    def is_about(self, event: PeerEvent) -> bool:
+        """Whether the event is about the peer of this connection, and not an earlier one."""
+        return self._channel is not None and self._channel.generation == event.generation
+
+    def resists(self, other: Connection) -> bool:
+        """Whether `other` is somebody else, who must not take this one's address."""
+        mine, theirs = self._login.identity, other._login.identity
+        return mine is None or theirs is None or mine.common_name != theirs.common_name
+
+    def close(self, reason: EndReason) -> None:
+        """Ends without a word, and gives everything back at once."""
+        self.session.abandon(reason)
+        self._end(Ended(reason=reason))
+        self._shared.table.touch(self.session)
+
+    def renegotiate(self) -> None:
+        """New keys soon."""
+        self.session.renegotiate()
+        self._shared.table.touch(self.session)
+
+    def dismiss(self, message: Restart | Halt) -> None:
+        """Tells the client to come again or to stop, and ends."""
+        self.session.dismiss(self._shared.clock.now(), message)
+        self._shared.table.touch(self.session)
+
+    # The login
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _decide(self, asked: AuthRequired) -> None:
+        try:
+            await self._judge(asked)
+        except LoginDenied as denied:
+            _log.warning("%s: refused: %s", self, denied.strerror)
+            self._refuse(denied.message)
+        except DcoError as error:
+            _log.error("%s: cannot be let in: %s", self, error)
+            self._refuse(None)
+        except Exception:
+            _log.exception("%s: unexpected error at the login", self)
+            self._refuse(None)
+        finally:
+            self._shared.table.touch(self.session)
+            self._shared.wake()
+
+    async def _judge(self, asked: AuthRequired) -> None:
+        remote = self.path.address
+        now = self._shared.clock.now()
+        identity = await self._login.authenticate(asked, now=now, remote=remote, pend=self._pend)
+        if identity is None or self._over:
+            return
+        if asked.key_id:
+            self._accept_again(identity)
+            return
+        request = ConnectRequest(
+            common_name=identity.common_name,
+            username=identity.username,
+            certificate=asked.peer,
+            remote=remote,
+            environment=asked.announcement.environment,
+        )
+        settings = await self._shared.overrides.read(request)
+        if self._over:
+            return
+        now = self._shared.clock.now()
+        if settings.overrides.username is not None:
+            identity = self._login.rename(settings.overrides.username, now=now)
+        self._displace_namesake(identity)
+        self._accept(identity, settings, asked.announcement.mtu_max, now)
+
+    def _displace_namesake(self, identity: Identity) -> None:
+        """A client that connects anew takes the place, and the addresses, of what it was."""
+        shared, name = self._shared, identity.common_name
+        if shared.config.pool.duplicate_cn or name == NO_NAME:
+            return
+        before = shared.by_name.get(name)
+        if before is not None and before is not self:
+            before.close(EndReason.SUPERSEDED)
+        shared.by_name[name] = self
+
+    def _accept(
+        self, identity: Identity, settings: ClientSettings, mtu_max: int | None, now: float
+    ) -> None:
+        shared, overrides = self._shared, settings.overrides
+        self._settings = settings
+        self._peer_id = shared.peer_ids.acquire()
+        self._lease = shared.pool.acquire(
+            identity.common_name, ipv4=overrides.ipv4, ipv6=overrides.ipv6
+        )
+        server = shared.config.pool.local_ipv6
+        gateway = overrides.ipv6_remote or (server.ip if server else None)
+        mtu = [] if mtu_max is None else [f"tun-mtu {min(mtu_max, shared.config.mtu.tun_mtu)}"]
+        self.session.accept(
+            now,
+            username=identity.username,
+            peer_id=self._peer_id,
+            options=(
+                *settings.options,
+                *self._lease.pushed_options(gateway),
+                *mtu,
+                *identity.pushed_options,
+            ),
+        )
+
+    def _accept_again(self, identity: Identity) -> None:
+        now = self._shared.clock.now()
+        self.session.accept(now, username=identity.username)
+        if identity.pushed_options:
+            self.session.send(PushReply(identity.pushed_options), now)
+
+    def _refuse(self, message: AuthFailed | None) -> None:
+        if not self._over:
+            self._attempt(
+                lambda: self.session.refuse(self._shared.clock.now(), message),
+                self._shared.clock.now(),
+            )
+
+    def _pend(self, timeout_s: int) -> None:
+        if not self._over:
+            self.session.pend(self._shared.clock.now(), timeout_s)
+            self._shared.table.touch(self.session)
+            self._shared.wake()
+
+    # The data channel
+
+    def _open(self, event: PeerReady) -> None:
+        """The peer, its keepalive, and the networks behind it; the key follows."""
+        shared, lease = self._shared, self._lease
+        assert lease is not None
+        assert self._settings is not None
+        check_agreement(shared.config.data, event.agreement)
+        keepalive, udp = shared.config.keepalive, not self._is_stream
+        multihome = udp and shared.config.transport.multihome
+        channel = DataChannel(
+            shared.device,
+            event.peer_id,
+            self.transport,
+            remote=self.path.address if udp else None,
+            local=self.local[0] if multihome and self.local else None,
+            vpn_ipv4=str(lease.ipv4.ip) if lease.ipv4 else None,
+            vpn_ipv6=str(lease.ipv6.ip) if lease.ipv6 else None,
+            keepalive_interval_s=keepalive.ping_s,
+            keepalive_timeout_s=keepalive.restart_s or keepalive.exit_s,
+        )
+        self._channel, self._cipher = channel, event.agreement.cipher
+        shared.by_peer[event.peer_id] = self
+        for network in self._settings.overrides.iroutes:
+            shared.device.routes.add(str(network), channel.peer)
+        addresses = " ".join(map(str, lease.addresses))
+        _log.info("%s: connected as %s, %s", self, addresses, event.agreement.cipher.value)
+        shared.notifier.connected(self.view())
+
+    @property
+    def _is_stream(self) -> bool:
+        return getattr(self.transport, "accepted", False)
+
+    def _change_key(self, event: KeyReady | KeyPromotionDue | KeyExpired) -> None:
+        if self._channel is not None:
+            self._channel.take(event)
+            _log.debug("%s: %s %d", self, type(event).__name__, event.key_id)
+
+    def _attempt(self, step: Callable[[], None], now: float) -> None:
+        """What fails for one client ends that client only."""
+        try:
+            step()
+        except DcoError as error:
+            _log.error("%s: %s", self, error)
+            self.session.dismiss(now, Restart())
+            self._shared.table.touch(self.session)
+
+    # The end
+
+    def _end(self, event: Ended) -> None:
+        if self._over:
+            return
+        self._over = True
+        shared = self._shared
+        for task in list(self._tasks):
+            if task is not asyncio.current_task():
+                task.cancel()
+        level = logging.INFO if self.is_connected else logging.DEBUG
+        detail = f": {event.error}" if event.error else ""
+        _log.log(level, "%s: ended, %s%s", self, event.reason.value, detail)
+        self._give_back(event)
+        identity = self._login.identity
+        if identity is not None and shared.by_name.get(identity.common_name) is self:
+            del shared.by_name[identity.common_name]
+
+    def _give_back(self, event: Ended) -> None:
+        shared, channel = self._shared, self._channel
+        if channel is not None:
+            view = self.view()
+            self._channel = None
+            stats = channel.close() or view.stats
+            del shared.by_peer[channel.peer.peer_id]
+            shared.notifier.disconnected(view, event.reason, stats)
+        if self._lease is not None:
+            shared.pool.release(self._lease)
+            self._lease = None
+        if self._peer_id is not None:
+            shared.peer_ids.release(self._peer_id)
+            self._peer_id = None
+
+
+def shown(address: Address) -> str:
+    """An address as people write it."""
+    host = f"[{address[0]}]" if len(address) == 4 else address[0]
+    return f"{host}:{address[1]}"

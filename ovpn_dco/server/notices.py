@@ -1,0 +1,114 @@
+"""What a server tells about its clients: to its owner, and to the hooks of its configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any
+
+from ..config import ServerHooks
+from ..model import Address, Cipher, PeerStats
+from ..protocol.messages import CrResponse
+from ..protocol.session_events import EndReason
+from .hooks import TimeLimit, ask
+
+__all__ = ["AddressNotice", "ConnectedClient", "DisconnectNotice", "Notifier", "ResponseNotice"]
+
+HOOK_LIMIT_S = 60
+
+_log = logging.getLogger("ovpn_dco.server")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectedClient:
+    """A client as it stands. `since` is Unix time in seconds; `ipv4` and `ipv6` are its addresses
+    in the tunnel, `remote` is where it is."""
+
+    peer_id: int
+    common_name: str
+    username: str
+    remote: Address
+    ipv4: IPv4Interface | None
+    ipv6: IPv6Interface | None
+    since: float
+    cipher: Cipher | None
+    stats: PeerStats = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisconnectNotice:
+    """What `ServerHooks.client_disconnect` is told: the client with its last counters, and why."""
+
+    client: ConnectedClient
+    reason: EndReason
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressNotice:
+    """What `ServerHooks.learn_address` is told: "add" or "delete", an address in the tunnel."""
+
+    operation: str
+    address: str
+    common_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseNotice:
+    """What `ServerHooks.client_response` is told: an answer to a question of a pending login."""
+
+    client: ConnectedClient | None
+    response: str = field(repr=False)
+
+
+class Notifier:
+    """Runs hooks that nobody waits for, one task each; what they raise is logged."""
+
+    def __init__(self, hooks: ServerHooks) -> None:
+        self._hooks = hooks
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connected(self, client: ConnectedClient) -> None:
+        """The client has a peer."""
+        self._learn("add", client)
+
+    def disconnected(self, client: ConnectedClient, reason: EndReason, stats: PeerStats) -> None:
+        """It is gone."""
+        self._learn("delete", client)
+        notice = DisconnectNotice(client=replace(client, stats=stats), reason=reason)
+        self._run("client_disconnect", self._hooks.client_disconnect, notice)
+
+    def responded(self, client: ConnectedClient | None, message: CrResponse) -> None:
+        """It has answered a question."""
+        notice = ResponseNotice(client=client, response=message.response)
+        self._run("client_response", self._hooks.client_response, notice)
+
+    async def close(self) -> None:
+        """Waits for those that run."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=HOOK_LIMIT_S)
+
+    def _learn(self, operation: str, client: ConnectedClient) -> None:
+        for interface in (client.ipv4, client.ipv6):
+            if interface is not None:
+                notice = AddressNotice(
+                    operation=operation,
+                    address=str(interface.ip),
+                    common_name=client.common_name,
+                )
+                self._run("learn_address", self._hooks.learn_address, notice)
+
+    def _run(self, name: str, hook: Callable[..., Any] | None, notice: object) -> None:
+        if hook is not None:
+            task = asyncio.get_running_loop().create_task(self._call(name, hook, notice))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    async def _call(name: str, hook: Callable[..., Any], notice: object) -> None:
+        try:
+            await ask(hook, notice, name, TimeLimit(HOOK_LIMIT_S))
+        except Exception as error:
+            _log.error("hook %s: %s", name, error)
