@@ -1,9 +1,9 @@
-"""Interfaces and network namespaces: what a device needs of the system around it.
+"""Interfaces, routes and network namespaces: what a device needs of the system around it.
 
 pyroute2 is imported when the first interface is configured, not before."""
 
 from .interface import InterfaceConfig, configure, get_index, get_mtu
-from .namespace import Netns, open_namespace, run_in_namespace
+from .namespace import Netns, is_current, open_namespace, run_in_namespace
 
 __all__ = [
     "InterfaceConfig",
@@ -11,6 +11,7 @@ __all__ = [
     "configure",
     "get_index",
     "get_mtu",
+    "is_current",
     "open_namespace",
     "run_in_namespace",
 ]

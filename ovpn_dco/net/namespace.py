@@ -60,7 +60,8 @@ def _is_network_namespace(descriptor: int) -> bool:
         return False
 
 
-def _is_here(namespace: int) -> bool:
+def is_current(namespace: int) -> bool:
+    """Whether the descriptor is of the namespace that the calling thread is in."""
     with contextlib.suppress(OSError):  # no /proc: then it has to be entered
         here, there = os.stat("/proc/thread-self/ns/net"), os.fstat(namespace)
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
@@ -69,7 +70,7 @@ def _is_here(namespace: int) -> bool:
 
 def _enter(namespace: int) -> None:
     # Even the thread's own could be entered with CAP_SYS_ADMIN only: setns(2).
-    if _is_here(namespace):
+    if is_current(namespace):
         return
     # os.setns came with Python 3.12.
     libc = ctypes.CDLL(None, use_errno=True)

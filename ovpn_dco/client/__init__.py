@@ -1,0 +1,1 @@
+"""A client: which server, the session with it, and the tunnel that comes of it."""
