@@ -11,6 +11,7 @@ __all__ = [
     "AddressInUse",
     "AlreadyExists",
     "Busy",
+    "ConnectionFailed",
     "DcoError",
     "DeviceClosed",
     "InterfaceMissing",
@@ -108,6 +109,10 @@ class MessageTooBig(DcoError):
 
 class TryAgain(DcoError, BlockingIOError):
     """EAGAIN: the socket buffer is full just now."""
+
+
+class ConnectionFailed(DcoError):
+    """A client has given up: no server that it may use answers, or keeps it."""
 
 
 _CLASSES: dict[int, type[DcoError]] = {
