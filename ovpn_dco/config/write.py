@@ -95,6 +95,7 @@ def _server(config: ServerConfig) -> Lines:
     yield from _device(config.device)
     yield from _transport(config.transport, bind=True)
     yield from map(_listen, config.listen)
+    yield "dh none"  # OpenVPN 2.6 does not start without a word about it
     yield from _pool(config.pool)
     yield from (_line("push", option) for option in config.push.options)
     if config.keepalive != KeepaliveConfig():
