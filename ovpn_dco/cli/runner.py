@@ -1,0 +1,103 @@
+"""One endpoint from its start to its end, on an event loop, with the signals that end it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import importlib.util
+import os
+import signal
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Protocol
+
+import click
+
+__all__ = ["LOOPS", "Endpoint", "run"]
+
+LOOPS = ("auto", "uvloop", "asyncio")
+# A terminal that closes must leave no interface behind either; nothing is read again.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Endpoint(Protocol):
+    """What a server and a client have in common."""
+
+    async def __aenter__(self) -> object:
+        """Starts."""
+        ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Ends in order, and removes what it has set up."""
+        ...
+
+    async def wait_closed(self) -> None:
+        """Until it has ended; raises why, if nobody asked for it."""
+        ...
+
+
+def run(make: Callable[[], Endpoint], on_start: Callable[[], None], loop: str) -> None:
+    """Makes an endpoint and runs it until it ends or a signal asks for that; raises what it raises.
+
+    `on_start` is called when it has started. The first signal ends it in order, also while it
+    starts; the second one ends the process."""
+    with contextlib.closing(_new_loop(loop)) as event_loop:
+        event_loop.run_until_complete(_run(make, on_start))
+
+
+def _new_loop(name: str) -> asyncio.AbstractEventLoop:
+    """Of uvloop, if that is wanted or there; UsageError if it is wanted and not there."""
+    found = importlib.util.find_spec("uvloop") is not None
+    if name == "uvloop" and not found:
+        raise click.UsageError("--loop uvloop: it is not installed: pip install 'ovpn-dco[uvloop]'")
+    if name == "asyncio" or not found:
+        return asyncio.new_event_loop()
+    made: asyncio.AbstractEventLoop = importlib.import_module("uvloop").new_event_loop()
+    return made
+
+
+async def _run(make: Callable[[], Endpoint], on_start: Callable[[], None]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    closed: asyncio.Future[None] | None = None
+    with _signals(task) as received:
+        try:
+            endpoint = make()
+            async with endpoint:
+                on_start()
+                closed = asyncio.ensure_future(endpoint.wait_closed())
+                # Shielded: a signal ends the waiting here, and the endpoint by its own means.
+                await asyncio.shield(closed)
+        except asyncio.CancelledError:
+            if not received:
+                raise
+        if closed is not None:
+            await closed
+
+
+@contextlib.contextmanager
+def _signals(task: asyncio.Task[None]) -> Iterator[list[signal.Signals]]:
+    """Signals that came; the first one cancels `task`."""
+    received: list[signal.Signals] = []
+
+    def receive(signum: signal.Signals) -> None:
+        received.append(signum)
+        if len(received) > 1:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for signum in _ENDING:
+        loop.add_signal_handler(signum, receive, signum)
+    try:
+        yield received
+    finally:
+        for signum in _ENDING:
+            loop.remove_signal_handler(signum)
