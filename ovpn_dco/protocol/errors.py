@@ -61,6 +61,8 @@ class Refusal(enum.Enum):
     SESSION_ADDRESS = "not from the address of this session"
     SESSION_UNKNOWN = "session id of another session"
     SESSION_ECHO = "echoes a session id that is not ours"
+    NOT_LISTENING = "session or key id is over, or has not begun"
+    MESSAGE_ID_AHEAD = "message id beyond the window"
     KEY_ID_NOT_CURRENT = "key id that is not being negotiated"
     NO_WRAPPING = "no protection of this kind is configured"
     COOKIE_WITHOUT_ACK = "no acknowledgement, so no cookie"
@@ -160,6 +162,8 @@ _CLASSES: dict[Refusal, type[ProtocolError]] = {
     Refusal.SESSION_UNKNOWN: UnexpectedPacket,
     Refusal.SESSION_ECHO: UnexpectedPacket,
     Refusal.SESSION_OVER: UnexpectedPacket,
+    Refusal.NOT_LISTENING: UnexpectedPacket,
+    Refusal.MESSAGE_ID_AHEAD: UnexpectedPacket,
     Refusal.KEY_ID_NOT_CURRENT: UnexpectedPacket,
     Refusal.NO_WRAPPING: UnexpectedPacket,
     Refusal.COOKIE_WITHOUT_ACK: UnexpectedPacket,

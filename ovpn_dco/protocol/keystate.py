@@ -26,6 +26,7 @@ from ovpn_dco.errors import DcoError, InvalidArgument, LimitReached, MessageTooB
 from ovpn_dco.model import Cipher, DataKey, EpochKey
 
 from . import keymaterial
+from .errors import Refusal, refused
 from .keyevents import (
     DataFormat,
     HandshakeCompleted,
@@ -70,7 +71,7 @@ class KeyState:
     client with tls-crypt-v2, and follows from role and key id otherwise.
 
     Call `next_event` until None and `packets_to_send` after each other call, and `handle_timeout`
-    at `next_timeout`. What the peer sends raises nothing but `ReliabilityError`, for a packet that
+    at `next_timeout`. What the peer sends raises nothing but `ProtocolError`, for a packet that
     changed nothing; a failed negotiation is the event `KeyFailed`, after which `packets_to_send`
     gives the TLS alert once."""
 
@@ -281,11 +282,11 @@ class KeyState:
     ) -> Receipt:
         """Takes an unwrapped control packet of this key id whose session ids were checked.
 
-        The receipt says what became of it, for the counters."""
+        Raises `ProtocolError` if it was dropped."""
         if self._stage not in _LISTENING:
-            return Receipt.NOT_LISTENING
+            raise refused(Refusal.NOT_LISTENING, self._stage.value)
         if not self._has_place(opcode, message_id):
-            return Receipt.MISPLACED
+            raise refused(Refusal.UNEXPECTED_OPCODE, opcode.name)
         receipt = self._reliable.receive(
             opcode=opcode, message_id=message_id, acks=acks, payload=payload
         )

@@ -16,15 +16,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ovpn_dco.errors import DcoError, InvalidArgument, LimitReached, MessageTooBig
+from ovpn_dco.errors import InvalidArgument, LimitReached, MessageTooBig
 
+from .errors import Refusal, refused
 from .wire import MAX_ACKS, SESSION_ID_SIZE, Opcode
 
 __all__ = [
     "Incoming",
     "Outgoing",
     "Receipt",
-    "ReliabilityError",
     "ReliableLayer",
     "ReliableReceiver",
     "ReliableSender",
@@ -49,23 +49,12 @@ ACK_SIZE = 4
 ACK_COUNT_SIZE = 1
 
 
-class ReliabilityError(DcoError):
-    """EPROTO: what no peer that follows the protocol sends; nothing was changed by it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(errno.EPROTO, message)
-
-
 class Receipt(enum.Enum):
-    """What became of a packet. Its acknowledgements count, except in the last two cases."""
+    """What became of a packet that was taken."""
 
     STORED = "new message"
     DUPLICATE = "message that came before, to be acknowledged again"
     ACKS_ONLY = "acknowledgements alone"
-    OUT_OF_WINDOW = "message too far ahead"
-    TOO_LARGE = "message larger than any control packet"
-    MISPLACED = "opcode that this message id cannot have"
-    NOT_LISTENING = "key-state has not begun, or has ended"
 
 
 class Outgoing(NamedTuple):
@@ -212,13 +201,15 @@ class ReliableReceiver:
         """How many acknowledgements wait for a packet."""
         return len(self._pending)
 
-    def receive(self, opcode: Opcode, message_id: int, payload: bytes) -> Receipt:
-        """Stores a message within the window. What is not stored is not acknowledged, either,
-        unless it was delivered before."""
+    def check(self, message_id: int, payload: bytes) -> None:
+        """Raises `ProtocolError` for a message that cannot be stored, and so not acknowledged."""
         if message_id >= self._next_id + RECEIVE_WINDOW:
-            return Receipt.OUT_OF_WINDOW
+            raise refused(Refusal.MESSAGE_ID_AHEAD, str(message_id))
         if len(payload) > PAYLOAD_LIMIT:
-            return Receipt.TOO_LARGE
+            raise refused(Refusal.OVERSIZED, f"payload of {len(payload)} bytes")
+
+    def receive(self, opcode: Opcode, message_id: int, payload: bytes) -> Receipt:
+        """Stores a message that `check` lets pass, and sees that it is acknowledged."""
         if message_id not in self._pending and len(self._pending) < PENDING_ACKS:
             self._pending.append(message_id)
         if message_id < self._next_id or message_id in self._stored:
@@ -326,11 +317,10 @@ class ReliableLayer:
     ) -> Receipt:
         """Takes a packet that was unwrapped; `message_id` is None for ACK_V1.
 
-        Raises ReliabilityError for more than eight acknowledgements or an impossible id."""
-        if len(acks) > ACKS_PER_PACKET:
-            raise ReliabilityError(f"{len(acks)} acknowledgements in one packet")
-        if message_id is not None and not 0 <= message_id <= LAST_ID:
-            raise ReliabilityError("message id of more than 32 bits")
+        Raises `ProtocolError` for a message that cannot be stored; then its acknowledgements do not
+        count, either."""
+        if message_id is not None:
+            self._receiver.check(message_id, payload)
         self._sender.acknowledge(acks)
         if message_id is None:
             return Receipt.ACKS_ONLY

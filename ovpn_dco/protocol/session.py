@@ -100,8 +100,8 @@ class SessionSettings:
 class Session(ABC):
     """The part that both roles share; make a `ClientSession` or a `ServerSession`.
 
-    `receive` raises `ProtocolError` and `ReliabilityError` for packets that were dropped; nothing
-    else that a peer sends raises."""
+    `receive` raises `ProtocolError` for packets that were dropped, with the `Refusal` to count;
+    nothing else that a peer sends raises."""
 
     _role: Role
 
@@ -172,11 +172,11 @@ class Session(ABC):
     # Packets
 
     def receive(self, data: bytes, address: Address, now: float) -> Receipt:
-        """Takes one datagram from `address`. The receipt says what became of it.
+        """Takes one datagram from `address`; a repeated one is as good as a new one.
 
-        Raises `ProtocolError` or `ReliabilityError` if it was dropped without any effect."""
+        Raises `ProtocolError` if it was dropped without any effect."""
         if self._finished:
-            return Receipt.NOT_LISTENING
+            raise refused(Refusal.NOT_LISTENING)
         self._check_header(decode_header(data), address)
         packet = self._wrapping.unwrap(data, now)
         self._check_echo(packet)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import certificate_lab as lab
 import pytest
+from control_packets import attempt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from key_link import Pair, give, key_state, made
 
 from ovpn_dco.errors import InvalidArgument, LimitReached, MessageTooBig
 from ovpn_dco.model import Cipher, DataKey, EpochKey
+from ovpn_dco.protocol.errors import ProtocolError, Refusal
 from ovpn_dco.protocol.keyevents import (
     DataFormat,
     HandshakeCompleted,
@@ -22,9 +26,10 @@ from ovpn_dco.protocol.keyevents import (
     ResetReceived,
 )
 from ovpn_dco.protocol.keymaterial import KeyMessageError
-from ovpn_dco.protocol.reliable import Outgoing, Receipt, ReliabilityError
+from ovpn_dco.protocol.reliable import Outgoing
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.tls import TlsContext, TlsError, TlsFailure, TlsVersion
+from ovpn_dco.protocol.wire import Opcode
 
 NEGOTIATION = ["ResetReceived", "HandshakeCompleted", "KeyMessageReceived", "KeyActive"]
 AES = Cipher.AES_256_GCM
@@ -280,7 +285,8 @@ def test_refused_certificate_reaches_the_peer_as_an_alert() -> None:
     # It was said once, and nothing goes on.
     assert pair.server.packets_to_send(1e6) == []
     assert pair.server.next_timeout() is None
-    assert give(pair.server, Outgoing(4, 5, (), b"x")) is Receipt.NOT_LISTENING
+    late = Outgoing(Opcode.CONTROL_V1, 5, (), b"x")
+    assert attempt(give, pair.server, late) is Refusal.NOT_LISTENING
 
 
 def test_malformed_key_message_fails_the_negotiation() -> None:
@@ -333,7 +339,8 @@ def test_packets_out_of_place_change_nothing(
     state = key_state(role, key_id)
     state.start(100)
     state.packets_to_send(100)
-    assert give(state, Outgoing(opcode, message_id, (0,), b"x")) is Receipt.MISPLACED
+    packet = Outgoing(Opcode(opcode), message_id, (0,), b"x")
+    assert attempt(give, state, packet) is Refusal.UNEXPECTED_OPCODE
     assert state.stage is KeyStage.PRE_START
     assert state.packets_to_send(100) == []
     assert state.next_event() is None
@@ -341,26 +348,24 @@ def test_packets_out_of_place_change_nothing(
 
 numbers = st.one_of(st.none(), st.integers(0, 14), st.integers(0, 0xFFFFFFFF))
 junk = st.tuples(
-    st.integers(0, 12),
+    st.sampled_from(Opcode),
     numbers,
-    st.lists(st.integers(0, 10), max_size=9),
+    st.lists(st.integers(0, 10), max_size=8),
     st.one_of(st.binary(max_size=60), st.binary(max_size=60).map(b"\x16\x03\x01\0\x20".__add__)),
 )
 
 
 @settings(max_examples=60)
 @given(role=st.sampled_from(Role), packets=st.lists(junk, max_size=20), started=st.booleans())
-def test_any_packets_are_taken_or_the_layers_error(
-    role: Role, packets: list[tuple[int, int | None, list[int], bytes]], started: bool
+def test_any_packets_are_taken_or_refused(
+    role: Role, packets: list[tuple[Opcode, int | None, list[int], bytes]], started: bool
 ) -> None:
     state = key_state(role)
     if started:
         state.start(0)
     for now, (opcode, message_id, acks, payload) in enumerate(packets):
-        try:
+        with contextlib.suppress(ProtocolError):
             give(state, Outgoing(opcode, message_id, tuple(acks), payload), now)
-        except ReliabilityError:
-            assert len(acks) > 8
         assert len(state.packets_to_send(now)) <= 10
     assert not state.exchanged
     assert started or state.stage is KeyStage.INITIAL

@@ -6,15 +6,18 @@ import math
 
 import certificate_lab as lab
 import pytest
+from control_packets import attempt
 from key_link import Pair, give, key_state, made
 
 from ovpn_dco.errors import InvalidArgument
 from ovpn_dco.model import Cipher
+from ovpn_dco.protocol.errors import Refusal
 from ovpn_dco.protocol.keyevents import KeyStage, KeyTimers, SoftReset
 from ovpn_dco.protocol.keymaterial import KeyMessageError
 from ovpn_dco.protocol.keystate import KeyState
 from ovpn_dco.protocol.reliable import Outgoing, Receipt
 from ovpn_dco.protocol.role import Role
+from ovpn_dco.protocol.wire import Opcode
 
 AES = Cipher.AES_256_GCM
 
@@ -128,7 +131,8 @@ def test_lame_duck_is_silent_and_expires() -> None:
     client.retire(200)
     assert client.stage is KeyStage.LAME_DUCK
     assert client.packets_to_send(300) == []
-    assert give(client, Outgoing(5, None, (0,), b"")) is Receipt.NOT_LISTENING
+    ack = Outgoing(Opcode.ACK_V1, None, (0,), b"")
+    assert attempt(give, client, ack) is Refusal.NOT_LISTENING
     assert client.next_timeout() == 700
     assert events_of(client, 699) == []
     assert events_of(client, 700) == ["KeyExpired"]

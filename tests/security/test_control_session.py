@@ -15,7 +15,6 @@ from ovpn_dco.errors import DcoError
 from ovpn_dco.protocol.authtoken import ClientLogin
 from ovpn_dco.protocol.errors import Refusal
 from ovpn_dco.protocol.peerinfo import IvProto
-from ovpn_dco.protocol.reliable import Receipt
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.session_events import AuthRequired, Ended, EndReason, KeyReady
 from ovpn_dco.protocol.session_server import ServerSession
@@ -54,7 +53,7 @@ def test_echoed_session_id_must_be_ours() -> None:
     network = plain()
     forged = from_client(network, remote_session_id=bytes(range(30, 38)))
     assert at_server(network, forged) is Refusal.SESSION_ECHO
-    assert at_server(network, from_client(network)) is Receipt.OUT_OF_WINDOW
+    assert at_server(network, from_client(network)) is Refusal.MESSAGE_ID_AHEAD
 
 
 def test_session_id_must_be_the_peers() -> None:
@@ -70,7 +69,7 @@ def test_control_packets_do_not_float() -> None:
     assert at_server(network, from_client(network), elsewhere) is Refusal.SESSION_ADDRESS
     assert network.server is not None
     network.server.move(elsewhere)
-    assert at_server(network, from_client(network), elsewhere) is Receipt.OUT_OF_WINDOW
+    assert at_server(network, from_client(network), elsewhere) is Refusal.MESSAGE_ID_AHEAD
 
 
 def test_reset_must_echo_the_clients_session_id() -> None:

@@ -131,6 +131,13 @@ MUTATIONS = [
         "        if len(payload) > 16 * PAYLOAD_LIMIT:\n",
     ),
     Mutation(
+        "message-beyond-the-window-stored",
+        "tests/protocol/test_reliable.py::test_window_is_twelve_and_what_is_beyond_is_not_acknowledged",
+        RELIABLE,
+        "        if message_id >= self._next_id + RECEIVE_WINDOW:\n",
+        "        if message_id >= self._next_id + 2 * RECEIVE_WINDOW:\n",
+    ),
+    Mutation(
         "repeated-reset-rotates",
         "tests/protocol/test_keystate_renewal.py::test_soft_resets_are_told_apart",
         KEY_STATE,
