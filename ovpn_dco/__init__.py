@@ -66,10 +66,17 @@ from .routes import Route, Routes
 from .transport import Transport
 
 if TYPE_CHECKING:
+    from .client import Client, TunnelInfo
     from .server import ConnectedClient, Server, ServerStats
 
 # What stands on TLS and asyncio is loaded when it is asked for (PEP 562).
-_LAZY = {"ConnectedClient": "server", "Server": "server", "ServerStats": "server"}
+_LAZY = {
+    "Client": "client",
+    "ConnectedClient": "server",
+    "Server": "server",
+    "ServerStats": "server",
+    "TunnelInfo": "client",
+}
 
 __all__ = [
     "Address",
@@ -77,6 +84,7 @@ __all__ = [
     "AlreadyExists",
     "Busy",
     "Cipher",
+    "Client",
     "ConnectedClient",
     "ConnectionFailed",
     "ControlPacket",
@@ -129,6 +137,7 @@ __all__ = [
     "TransportInfo",
     "TransportKind",
     "TryAgain",
+    "TunnelInfo",
     "UnsupportedError",
 ]
 

@@ -1,1 +1,6 @@
 """A client: which server, the session with it, and the tunnel that comes of it."""
+
+from .client import Answer, Client
+from .tunnel_info import TunnelInfo
+
+__all__ = ["Answer", "Client", "TunnelInfo"]

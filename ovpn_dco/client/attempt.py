@@ -1,0 +1,275 @@
+"""One attempt to be connected: a socket, the session through it, and the peer that comes of it.
+
+It ends once, for a reason; whether and where another one follows is the client's decision."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from ..config import ClientConfig
+from ..device import Device
+from ..errors import DcoError
+from ..model import (
+    Address,
+    ControlPacket,
+    ControlTransport,
+    DeleteReason,
+    KeySwapNeeded,
+    PeerDeleted,
+    PeerEvent,
+    PeerStats,
+    TransportKind,
+)
+from ..protocol.authtoken import ClientLogin
+from ..protocol.datamessage import is_exit
+from ..protocol.errors import ProtocolError
+from ..protocol.keyevents import KeyExpired, KeyPromotionDue
+from ..protocol.messages import CrResponse, Message, Refused
+from ..protocol.ncp import Agreement
+from ..protocol.push import Pushed
+from ..protocol.session_client import ClientSession
+from ..protocol.session_events import (
+    ControlMessage,
+    Ended,
+    EndReason,
+    KeyReady,
+    PeerReady,
+    PushReceived,
+    RenegotiationFailed,
+    SessionEvent,
+    TokenRenewed,
+)
+from ..runtime.control import ControlDriver
+from ..runtime.data_channel import DataChannel
+from ..runtime.profile import check_agreement
+from ..transport import Transport
+
+__all__ = ["Attempt", "Established"]
+
+_log = logging.getLogger("ovpn_dco.client")
+
+
+@dataclass(frozen=True)
+class Established:
+    """The data channel is there: what was pushed, and what was agreed."""
+
+    options: Pushed
+    agreement: Agreement
+
+
+class Attempt:
+    """Drives `session` through `transport`. `established` and `ended` tell how it goes."""
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        device: Device,
+        session: ClientSession,
+        transport: Transport,
+        driver: ControlDriver,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.established: asyncio.Future[Established] = loop.create_future()
+        self.ended: asyncio.Future[Ended] = loop.create_future()
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        """What the server says besides, to be shown or answered."""
+        self._config = config
+        self._device = device
+        self._session = session
+        self._transport = transport
+        self._driver = driver
+        self._pushed: Pushed | None = None
+        self._agreement: Agreement | None = None
+        self._channel: DataChannel | None = None
+
+    @property
+    def address(self) -> Address:
+        """Of the server."""
+        return self._session.address
+
+    @property
+    def login(self) -> ClientLogin:
+        """As it stands, for the next attempt."""
+        return self._session.login
+
+    @property
+    def was_answered(self) -> bool:
+        """Whether the server has said anything."""
+        return self._session.remote_session_id is not None
+
+    @property
+    def was_connected(self) -> bool:
+        """Whether the data channel was there."""
+        return self.established.done()
+
+    @property
+    def exits_when_silent(self) -> bool:
+        """Whether the client ends when nothing comes from the server: `ping-exit`."""
+        if self._pushed is not None and self._pushed.number("ping-restart") is not None:
+            return False
+        pushed = self._pushed.number("ping-exit") if self._pushed else None
+        own = self._config.keepalive
+        return bool(pushed) or bool(own.exit_s and not own.restart_s)
+
+    @property
+    def may_leave_politely(self) -> bool:
+        """Whether something is left to send."""
+        return not self._session.is_finished
+
+    def crossed_bytes(self) -> int:
+        """Bytes inside of the tunnel, both ways."""
+        stats = self.stats()
+        return stats.vpn_rx_bytes + stats.vpn_tx_bytes if stats else 0
+
+    def stats(self) -> PeerStats | None:
+        """Counters of the peer; None without one."""
+        return self._channel.stats() if self._channel else None
+
+    def start(self, now: float) -> None:
+        """Begins."""
+        self._session.start(now)
+        self._driver.wake()
+
+    def leave(self, now: float) -> None:
+        """Says goodbye."""
+        self._session.leave(now)
+        self._driver.wake()
+
+    def abandon(self, reason: EndReason) -> None:
+        """Ends without a word."""
+        self._session.abandon(reason)
+        self._driver.wake()
+
+    def fail(self, error: DcoError, now: float) -> None:
+        """Ends for a reason of this machine's, which no other server will mend."""
+        self._session.leave(now)
+        self._finish(Ended(reason=EndReason.LOCAL, error=error))
+        self._driver.wake()
+
+    def answer(self, response: str, now: float) -> None:
+        """Answers a CR_TEXT."""
+        self._session.send(CrResponse(response), now)
+        self._driver.wake()
+
+    def close(self) -> PeerStats | None:
+        """Gives peer and socket back; the last counters of the peer, if there was one."""
+        stats = self._channel.close() if self._channel else None
+        self._channel = None
+        self._transport.close()
+        return stats
+
+    # What the driver does
+
+    def receive_packet(self, packet: ControlPacket, now: float) -> None:
+        """A packet of the control channel, or a message of the server inside the data channel."""
+        if packet.peer_id is not None:
+            if is_exit(packet.data):
+                self.abandon(EndReason.PEER_EXIT)
+            return
+        if not self._is_mine(packet.transport):
+            return
+        try:
+            self._session.receive(packet.data, packet.remote or self.address, now)
+        except ProtocolError as error:
+            _log.debug("dropped a packet: %s", error)
+
+    def receive_event(self, event: PeerEvent, now: float) -> None:
+        """Something happened to a peer."""
+        if self._channel is None or self._channel.generation != event.generation:
+            return
+        match event:
+            case PeerDeleted(reason=DeleteReason.EXPIRED):
+                self.abandon(EndReason.EXPIRED)
+            case PeerDeleted():
+                self.abandon(EndReason.TRANSPORT_GONE)
+            case KeySwapNeeded():
+                self._session.renegotiate()
+
+    def lose(self, transport: ControlTransport | None) -> None:
+        """A socket died."""
+        if self._is_mine(transport):
+            self.abandon(EndReason.TRANSPORT_GONE)
+
+    def handle_timeout(self, now: float) -> None:
+        """The session's time has come."""
+        self._session.handle_timeout(now)
+
+    def next_timeout(self) -> float | None:
+        """See `ControlHandler`."""
+        return self._session.next_timeout()
+
+    def flush(self, now: float) -> None:
+        """Acts on events, and sends."""
+        while (event := self._session.next_event()) is not None:
+            self._take(event, now)
+        remote = None if self._transport.kind is TransportKind.TCP else self.address
+        for data in self._session.packets_to_send(now):
+            self._driver.send(self._transport, data, remote)
+
+    # Steps
+
+    def _is_mine(self, transport: ControlTransport | None) -> bool:
+        return transport is not None and transport.transport_id == self._transport.transport_id
+
+    def _take(self, event: SessionEvent, now: float) -> None:
+        try:
+            self._act(event)
+        except DcoError as error:
+            _log.error("%s", error)
+            self._session.leave(now)
+            self._finish(Ended(reason=EndReason.DISAGREEMENT, error=error))
+
+    def _act(self, event: SessionEvent) -> None:
+        match event:
+            case PushReceived():
+                self._pushed = event.options
+                for ignored in event.options.ignored:
+                    _log.info("pushed option without effect: %s", ignored)
+            case PeerReady():
+                self._open(event)
+            case KeyReady() | KeyPromotionDue() | KeyExpired():
+                self._change_key(event)
+            case RenegotiationFailed():
+                _log.warning("renegotiation failed: %s", event.error)
+            case TokenRenewed():
+                _log.debug("the server has renewed the token")
+            case ControlMessage(message=Refused() as message):
+                _log.warning("the server sent something that was refused: %s", message.reason)
+            case ControlMessage():
+                self.messages.put_nowait(event.message)
+            case Ended():
+                self._finish(event)
+
+    def _open(self, event: PeerReady) -> None:
+        check_agreement(self._config.data, event.agreement)
+        pushed, own = self._pushed, self._config.keepalive
+        assert pushed is not None
+        interval_s, restart_s = pushed.number("ping"), pushed.number("ping-restart")
+        exit_s = pushed.number("ping-exit")
+        timeout_s = restart_s if restart_s is not None else exit_s
+        self._channel = DataChannel(
+            self._device,
+            event.peer_id,
+            self._transport,
+            remote=None if self._transport.kind is TransportKind.TCP else self.address,
+            keepalive_interval_s=own.ping_s if interval_s is None else interval_s,
+            keepalive_timeout_s=own.restart_s or own.exit_s if timeout_s is None else timeout_s,
+        )
+        self._agreement = event.agreement
+
+    def _change_key(self, event: KeyReady | KeyPromotionDue | KeyExpired) -> None:
+        if self._channel is None:
+            return
+        self._channel.take(event)
+        _log.debug("%s %d", type(event).__name__, event.key_id)
+        if self._pushed and self._agreement and not self.established.done():
+            self.established.set_result(Established(self._pushed, self._agreement))
+
+    def _finish(self, event: Ended) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if not self.ended.done():
+            self.ended.set_result(event)
