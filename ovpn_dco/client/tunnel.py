@@ -14,7 +14,8 @@ from pathlib import Path
 from ..config import ClientConfig, MtuConfig
 from ..model import Address
 from ..net import Netns, is_current, open_namespace
-from ..net.routing import IpAddress, Routing
+from ..net.routing import Routing
+from ..net.rtnetlink import IpAddress
 from ..protocol.push import Pushed
 from .tunnel_info import TunnelInfo
 from .tunnel_plan import TunnelPlan, plan_tunnel, redirection
@@ -39,7 +40,7 @@ class Tunnel:
         self._config = config
         self._namespace = open_namespace(netns)
         try:
-            self._with_sockets = self._namespace < 0 or is_current(self._namespace)
+            self._sockets_here = self._namespace < 0 or is_current(self._namespace)
             self._routing = Routing(interface, namespace=self._namespace)
         except BaseException:
             self._close_namespace()
@@ -60,7 +61,7 @@ class Tunnel:
         Nothing is touched if that made the same tunnel to the same server. `remote` is where the
         server's packets come from, `mtu` that of the connection if it has its own. With an error
         nothing is in effect, neither the new one nor the one before."""
-        server = _address_of(remote) if remote and self._with_sockets else None
+        server = _address_of(remote) if remote else None
         made_of = pushed.digest(), server, mtu
         if self._info is not None and made_of == self._made_of:
             return self._info
@@ -82,6 +83,7 @@ class Tunnel:
             self._config,
             around,
             remote=server,
+            sockets_here=self._sockets_here,
             bypass=bypass,
             mtu=mtu,
         )

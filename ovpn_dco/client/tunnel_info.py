@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 
-from ..net.routing import IpAddress, SystemRoute
+from ..net.routing import SystemRoute
+from ..net.rtnetlink import IpAddress
 from ..protocol.dns import DhcpOption, DnsSettings
 
 
@@ -43,10 +45,8 @@ class TunnelInfo:
     def _variables(self) -> Iterator[tuple[str, object]]:
         yield "dev", self.interface
         yield "tun_mtu", self.mtu
-        yield (
-            "trusted_ip6" if self.remote and self.remote.version == 6 else "trusted_ip",
-            (self.remote),
-        )
+        if self.remote:
+            yield "trusted_ip" if self.remote.version == 4 else "trusted_ip6", self.remote
         if self.ipv4:
             yield "ifconfig_local", self.ipv4.ip
             yield "ifconfig_remote", self.ipv4_peer
@@ -64,19 +64,19 @@ class TunnelInfo:
         yield from _dns_variables(self.dns)
 
     def _route_variables(self) -> Iterator[tuple[str, object]]:
-        for version in (4, 6):
-            of_version = [route for route in self.routes if route.network.version == version]
-            for number, route in enumerate(of_version, 1):
-                prefix = "route" if version == 4 else "route_ipv6"
-                network = route.network
-                yield (
-                    f"{prefix}_network_{number}",
-                    network.network_address if version == 4 else network,
-                )
-                if version == 4:
-                    yield f"{prefix}_netmask_{number}", network.netmask
-                yield f"{prefix}_gateway_{number}", route.hop and route.hop.gateway
-                yield f"{prefix}_metric_{number}", route.metric
+        """No gateway: on an interface, as into the tunnel."""
+        numbers = {4: itertools.count(1), 6: itertools.count(1)}
+        for route in self.routes:
+            network, number = route.network, next(numbers[route.network.version])
+            if isinstance(network, IPv4Network):
+                prefix = "route"
+                yield f"route_network_{number}", network.network_address
+                yield f"route_netmask_{number}", network.netmask
+            else:
+                prefix = "route_ipv6"
+                yield f"route_ipv6_network_{number}", network
+            yield f"{prefix}_gateway_{number}", route.hop and route.hop.gateway
+            yield f"{prefix}_metric_{number}", route.metric
 
 
 def _dns_variables(dns: DnsSettings) -> Iterator[tuple[str, object]]:

@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
-import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-    ip_address,
-)
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Any, TypeAlias
 
 from ..errors import DcoError, error_for
 from .interface import IFF_UP, get_index
 from .namespace import run_in_namespace
-
-IpAddress: TypeAlias = IPv4Address | IPv6Address
-IpNetwork: TypeAlias = IPv4Network | IPv6Network
+from .rtnetlink import (
+    MAIN_TABLE,
+    Hop,
+    IpAddress,
+    IpNetwork,
+    family_of,
+    hop_of,
+    main_routes,
+    metric_of,
+    naming,
+    network_of,
+    rtnetlink,
+)
+from .surroundings import Surroundings, look
 
 logger = logging.getLogger(__name__)
 
-MAIN_TABLE = 254  # RT_TABLE_MAIN of linux/rtnetlink.h
-UNICAST = 1  # RTN_UNICAST
 IPV6_METRIC = 1024  # what the kernel takes for a route without one
-IPV6_SETTINGS = "/proc/sys/net/ipv6"
 
 _GONE = {errno.ENODEV, errno.ENXIO, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL}
-
-
-@dataclass(frozen=True)
-class Hop:
-    """Where packets go first: out of an interface, by its number, and there to a gateway or
-    straight to who they are for. Number 0: the interface that reaches the gateway."""
-
-    index: int
-    gateway: IpAddress | None = None
 
 
 @dataclass(frozen=True)
@@ -97,23 +85,6 @@ class SystemRoute:
 Change: TypeAlias = LinkMtu | LinkUp | SystemAddress | SystemRoute
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """The system around an interface, before anything is added for it.
-
-    `ways` are those to single addresses, as far as they lead elsewhere than to this host or into
-    the interface itself. `local_network` is the one that the IPv4 default gateway is in.
-    `has_ipv6`: the kernel has it; `takes_ipv6`: it is not switched off for the interface."""
-
-    index: int
-    ways: Mapping[IpAddress, Hop] = field(default_factory=dict)
-    default_ipv4: Hop | None = None
-    default_ipv6: Hop | None = None
-    local_network: IPv4Network | None = None
-    has_ipv6: bool = True
-    takes_ipv6: bool = True
-
-
 _Undo: TypeAlias = Callable[[Any], None]
 
 
@@ -138,8 +109,7 @@ class Routing:
 
     def look(self, addresses: Iterable[IpAddress] = ()) -> Surroundings:
         """The surroundings, with the ways to these addresses as they are now."""
-        wanted = tuple(addresses)
-        return run_in_namespace(self._namespace, lambda: _look(self._index, wanted))
+        return run_in_namespace(self._namespace, lambda: look(self._index, addresses))
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Puts these in effect, in their order. DcoError names the one that failed; those before
@@ -155,10 +125,10 @@ class Routing:
 
     def _apply(self, changes: Sequence[Change]) -> None:
         already = len(self._done)
-        with _netlink() as route:
+        with rtnetlink() as route:
             try:
                 for change in changes:
-                    with _naming(f"{self._name} refuses {change}"):
+                    with naming(f"{self._name} refuses {change}"):
                         undo = _put(route, self._index, change)
                     if undo is not None:
                         self._done.append((change, undo))
@@ -167,7 +137,7 @@ class Routing:
                 raise
 
     def _undo(self) -> None:
-        with _netlink() as route:
+        with rtnetlink() as route:
             failed = self._take_back(route, 0)
         if failed:
             raise failed[0]
@@ -179,7 +149,7 @@ class Routing:
         while len(self._done) > down_to:
             change, undo = self._done.pop()
             try:
-                with _naming(f"{self._name} keeps {change}"):
+                with naming(f"{self._name} keeps {change}"):
                     undo(route)
             except DcoError as error:
                 if error.errno not in _GONE:
@@ -188,29 +158,6 @@ class Routing:
                     kept.insert(0, (change, undo))
         self._done += kept
         return failed
-
-
-@contextlib.contextmanager
-def _netlink() -> Iterator[Any]:
-    from pyroute2 import IPRoute
-
-    with _naming("rtnetlink is not available"), IPRoute() as route:
-        yield route
-
-
-@contextlib.contextmanager
-def _naming(step: str) -> Iterator[None]:
-    """Errors of the kernel as DcoError, with the name of the step."""
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        yield
-    except DcoError:
-        raise
-    except NetlinkError as error:
-        raise error_for(error.code, f"{step}: {os.strerror(error.code)}") from None
-    except OSError as error:
-        raise error_for(error.errno or errno.EIO, f"{step}: {error.strerror}") from None
 
 
 # Changes
@@ -296,17 +243,13 @@ def _prepend() -> tuple[int, int]:
     return RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE
 
 
-def _family(address: IpAddress | IpNetwork) -> int:
-    return int(socket.AF_INET if address.version == 4 else socket.AF_INET6)
-
-
 def _metric(change: SystemRoute) -> int:
     return change.metric or (IPV6_METRIC if change.network.version == 6 else 0)
 
 
 def _route_words(change: SystemRoute) -> dict[str, Any]:
     """As arguments of pyroute2, both to add and to delete."""
-    family = _family(change.network)
+    family = family_of(change.network)
     words: dict[str, Any] = {
         "family": family,
         "dst": str(change.network),
@@ -322,105 +265,16 @@ def _route_words(change: SystemRoute) -> dict[str, Any]:
     gateway = change.hop.gateway
     if gateway is None:
         words["scope"] = "link" if family == socket.AF_INET else "universe"
-    elif _family(gateway) == family:
+    elif family_of(gateway) == family:
         words["gateway"] = str(gateway)
     else:
-        words["via"] = {"family": _family(gateway), "addr": str(gateway)}
+        words["via"] = {"family": family_of(gateway), "addr": str(gateway)}
     return words
-
-
-# What there is
-
-
-def _look(index: int, addresses: tuple[IpAddress, ...]) -> Surroundings:
-    with _netlink() as route:
-        default_ipv4 = _default(route, socket.AF_INET, index)
-        name = socket.if_indextoname(index)
-        return Surroundings(
-            index=index,
-            ways={a: hop for a in addresses if (hop := _way(route, a)) and hop.index != index},
-            default_ipv4=default_ipv4,
-            default_ipv6=_default(route, socket.AF_INET6, index),
-            local_network=_network_of(route, default_ipv4),
-            has_ipv6=os.path.isdir(IPV6_SETTINGS),
-            takes_ipv6=_takes_ipv6(name),
-        )
-
-
-def _takes_ipv6(name: str) -> bool:
-    # No file of its own while the MTU is below what IPv6 needs.
-    with contextlib.suppress(OSError):
-        return Path(IPV6_SETTINGS, "conf", name, "disable_ipv6").read_text().strip() == "0"
-    return os.path.isdir(IPV6_SETTINGS)
-
-
-def _way(route: Any, address: IpAddress) -> Hop | None:
-    """How packets to this address leave the host; None if they do not."""
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        (answer,) = route.route("get", dst=str(address))
-    except NetlinkError:
-        return None
-    return _hop(answer) if answer["type"] == UNICAST else None
-
-
-def _hop(message: Any) -> Hop | None:
-    several = message.get_attr("RTA_MULTIPATH")
-    if several:
-        return Hop(several[0]["oif"], _gateway(several[0]))
-    index = message.get_attr("RTA_OIF")
-    return Hop(index, _gateway(message)) if index else None
-
-
-def _gateway(message: Any) -> IpAddress | None:
-    via = message.get_attr("RTA_VIA")
-    text = via["addr"] if via else message.get_attr("RTA_GATEWAY")
-    return ip_address(text) if text else None
-
-
-def _routes(route: Any, family: int) -> Iterator[Any]:
-    for message in route.get_routes(family=family, table=MAIN_TABLE):
-        if message.get_attr("RTA_TABLE") == MAIN_TABLE:
-            yield message
-
-
-def _default(route: Any, family: int, index: int) -> Hop | None:
-    """The best default route that is not through the interface itself."""
-    found = [
-        (message.get_attr("RTA_PRIORITY") or 0, hop)
-        for message in _routes(route, family)
-        if not message["dst_len"] and message["type"] == UNICAST
-        if (hop := _hop(message)) and hop.index != index
-    ]
-    return min(found, key=lambda each: each[0])[1] if found else None
-
-
-def _network_of(route: Any, hop: Hop | None) -> IPv4Network | None:
-    if hop is None or hop.gateway is None:
-        return None
-    for message in route.get_addr(index=hop.index, family=socket.AF_INET):
-        text = f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"
-        network = IPv4Interface(text).network
-        if hop.gateway in network:
-            return network
-    return None
 
 
 def _is_there(route: Any, change: SystemRoute) -> bool:
     wanted = (change.network, _metric(change), change.hop)
     return any(
-        wanted == (_destination(message), message.get_attr("RTA_PRIORITY") or 0, _target(message))
-        for message in _routes(route, _family(change.network))
+        wanted == (network_of(message), metric_of(message), hop_of(message))
+        for message in main_routes(route, family_of(change.network))
     )
-
-
-def _target(message: Any) -> Hop | None:
-    return _hop(message) if message["type"] == UNICAST else None
-
-
-def _destination(message: Any) -> IpNetwork:
-    bits = message["dst_len"]
-    if message["family"] == socket.AF_INET:
-        return IPv4Network((message.get_attr("RTA_DST") or "0.0.0.0", bits))
-    return IPv6Network((message.get_attr("RTA_DST") or "::", bits))

@@ -19,13 +19,13 @@ from ovpn_dco.model import Address
 from ovpn_dco.net import routing
 from ovpn_dco.net.routing import (
     Change,
-    Hop,
     LinkMtu,
     LinkUp,
     Routing,
     SystemAddress,
     SystemRoute,
 )
+from ovpn_dco.net.rtnetlink import Hop
 from ovpn_dco.protocol.push import Pushed, parse_options
 from ovpn_dco.testing import Namespace, Topology
 
@@ -280,7 +280,7 @@ def test_sockets_in_another_namespace_need_no_way(host: Host) -> None:
     tunnel = host.tunnel(same=False)
     info = tunnel.apply(push(*SUBNET, "redirect-gateway def1"), SERVER)
     assert f"dev {NAME}" in host.way(SERVER[0])
-    assert info.remote is None
+    assert info.remote == IPv4Address(SERVER[0])
     assert {route.network.prefixlen for route in info.routes} == {1}
     tunnel.close()
 
@@ -449,7 +449,7 @@ def test_what_cannot_be_undone_is_tried_again(host: Host, monkeypatch: pytest.Mo
     before = host.dump()
     tunnel = host.tunnel()
     tunnel.apply(push(*SUBNET, "redirect-gateway def1"), SERVER)
-    monkeypatch.setattr(routing, "_netlink", without_privilege(routing._netlink))
+    monkeypatch.setattr(routing, "rtnetlink", without_privilege(routing.rtnetlink))
     with pytest.raises(dco.PermissionDenied, match=r"vpn0 keeps route 128\.0\.0\.0/1"):
         tunnel.undo()
     monkeypatch.undo()
