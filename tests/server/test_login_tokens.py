@@ -10,8 +10,9 @@ from login_lab import START, Session, asked, certificate, right_password, server
 
 from ovpn_dco.config import DataChannelConfig, Material, ServerConfig
 from ovpn_dco.protocol.authtoken import TokenState, build_token_secret
+from ovpn_dco.protocol.errors import KeyFileError
 from ovpn_dco.protocol.messages import AuthFailed, SessionExpired, encode
-from ovpn_dco.protocol.text import TextRefused, encode_base64
+from ovpn_dco.protocol.text import encode_base64
 from ovpn_dco.server.authentication import Authenticator, Identity, LoginRequest
 from ovpn_dco.server.hooks import LoginDenied
 
@@ -134,7 +135,7 @@ def test_secret_of_its_own_lasts_as_long_as_the_server() -> None:
 
 
 def test_secret_that_is_none() -> None:
-    with pytest.raises(TextRefused, match="secret"):
+    with pytest.raises(KeyFileError, match="auth-token server key"):
         Authenticator(with_tokens(token_secret=Material(b"\xff")))
 
 
