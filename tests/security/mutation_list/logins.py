@@ -64,7 +64,7 @@ MUTATIONS = [
         "    if False:",
     ),
     Mutation(
-        "token-of-another-session",
+        "token-of-another-login",
         tokens("test_token_of_another_session_is_refused_within_one"),
         AUTHENTICATION,
         "now=now, session_id=session_id",
