@@ -99,8 +99,8 @@ def client_file_names(common_name: str) -> tuple[str, ...]:
     """The files of `client-config-dir` to look for, in order; `Refusal` for a name that is a path.
 
     The name comes from a certificate, so it must not lead out of the folder."""
-    if common_name in ("", ".", "..") or len(common_name.encode()) > 255:
-        raise Refusal("common name is no name of a file")
     if "/" in common_name or "\\" in common_name or not common_name.isprintable():
         raise Refusal("common name has a character that no name of a file may have")
+    if common_name in ("", ".", "..") or len(common_name.encode()) > 255:
+        raise Refusal("common name is no name of a file")
     return (common_name, "DEFAULT") if common_name != "DEFAULT" else ("DEFAULT",)

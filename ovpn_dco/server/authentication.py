@@ -172,7 +172,7 @@ class Authenticator:
     """The rules of one server; keeps nothing about its clients.
 
     Tokens are those of `token_secret`, or of a secret that lasts as long as this object. Raises
-    TextRefused for a secret that is none. `random_bytes(n)` must be unpredictable."""
+    KeyFileError for a secret that is none. `random_bytes(n)` must be unpredictable."""
 
     def __init__(
         self, config: ServerConfig, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes
@@ -338,7 +338,7 @@ class Authenticator:
 def _secret(material: Material | None, random_bytes: Callable[[int], bytes]) -> bytes:
     if material is None:
         return random_bytes(SECRET_BYTES)
-    return parse_token_secret(material.data.decode("utf-8", "replace"))
+    return parse_token_secret(material.data)
 
 
 def _current_name(asked: AuthRequired, before: Identity | None) -> str:

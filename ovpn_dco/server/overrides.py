@@ -101,7 +101,7 @@ class OverrideReader:
         """The file of that name, or DEFAULT where a file of its own is not asked for."""
         try:
             names = client_file_names(common_name)
-        except (Refusal, UnicodeEncodeError) as error:
+        except Refusal as error:
             raise LoginDenied(f"{error}: {shown(common_name)}") from None
         for name in names[:1] if self._file_required else names:
             try:

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 import ovpn_dco as dco
-from ovpn_dco.errors import _CLASSES, error_for
+from ovpn_dco.errors import _CLASSES, LoginRefused, error_for
 
 
 def test_every_error_is_an_oserror_with_its_errno() -> None:
@@ -46,3 +46,11 @@ def test_errors_survive_pickling() -> None:
     error = pickle.loads(pickle.dumps(error_for(errno.EEXIST, "taken", attribute="peer_id")))
     assert type(error) is dco.AlreadyExists
     assert (error.errno, error.strerror, error.attribute) == (errno.EEXIST, "taken", "peer_id")
+
+
+@pytest.mark.parametrize("reason", ["", "the account is locked"])
+def test_refused_login_keeps_its_reason(reason: str) -> None:
+    error = pickle.loads(pickle.dumps(LoginRefused(reason)))
+    assert isinstance(error, PermissionError)
+    assert (error.errno, error.reason) == (errno.EACCES, reason)
+    assert reason in str(error)

@@ -11,6 +11,7 @@ from . import (
     control_text,
     data_packets,
     handshake,
+    logins,
     peers,
     profiles,
     sessions,
@@ -30,4 +31,5 @@ MUTATIONS = [
     *sessions.MUTATIONS,
     *configuration.MUTATIONS,
     *profiles.MUTATIONS,
+    *logins.MUTATIONS,
 ]
