@@ -237,8 +237,8 @@ class Attempt:
                 _log.debug("the server has renewed the token")
             case ControlMessage(message=Refused() as message):
                 _log.warning("the server sent something that was refused: %s", message.reason)
-            case ControlMessage():
-                self.messages.put_nowait(event.message)
+            case ControlMessage(message=message) if not isinstance(message, Refused):
+                self.messages.put_nowait(message)
             case Ended():
                 self._finish(event)
 

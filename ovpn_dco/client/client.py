@@ -312,7 +312,7 @@ class Client:
         )
         protocol = transport.protocol
         _log.info("connecting to %s port %d, %s", address[0], address[1], protocol.value)
-        buffers = {
+        buffers: dict[str, Any] = {
             "send_buffer": transport.sndbuf or None,
             "receive_buffer": transport.rcvbuf or None,
         }

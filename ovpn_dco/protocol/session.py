@@ -327,6 +327,8 @@ class Session(ABC):
 
     def _rotate(self, now: float) -> None:
         """The primary becomes the lame duck, and the next key id begins."""
+        # Before the key goes that may still seal: in between nothing could be sent.
+        self._promote()
         if self._lame_duck is not None:
             self._events.append(KeyExpired(self._lame_duck.key_id))
         self._renegotiation_wanted = False

@@ -163,9 +163,12 @@ class Connection:
         return self._channel is not None and self._channel.generation == event.generation
 
     def resists(self, other: Connection) -> bool:
-        """Whether `other` is somebody else, who must not take this one's address."""
+        """Whether `other` may be somebody else, who must not take this one's address."""
         mine, theirs = self._login.identity, other._login.identity
-        return mine is None or theirs is None or mine.common_name != theirs.common_name
+        if mine is None or theirs is None or self._shared.config.pool.duplicate_cn:
+            return True
+        same = (mine.common_name, mine.username) == (theirs.common_name, theirs.username)
+        return not same or mine.common_name == NO_NAME
 
     def close(self, reason: EndReason) -> None:
         """Ends without a word, and gives everything back at once."""

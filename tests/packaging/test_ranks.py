@@ -63,10 +63,19 @@ def imported_modules(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
                     yield node.lineno, package + name if name.startswith(".") else name
 
 
+def is_for_checkers(node: ast.stmt) -> bool:
+    """`if TYPE_CHECKING:`, which never runs."""
+    test = node.test if isinstance(node, ast.If) else None
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+
+
 def without_functions(tree: ast.Module) -> ast.Module:
-    """What runs at import time only: for the package root, whose lazy imports are in functions."""
+    """What runs at import time only: for the package root, whose lazy imports are in functions,
+    and told to type checkers apart."""
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    kept = [node for node in tree.body if not isinstance(node, functions)]
+    kept = [
+        node for node in tree.body if not isinstance(node, functions) and not is_for_checkers(node)
+    ]
     return ast.Module(body=kept, type_ignores=[])
 
 
