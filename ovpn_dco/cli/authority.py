@@ -97,14 +97,13 @@ class Authority:
     def _issue(self, name: str, purpose: x509.ObjectIdentifier, now: datetime | None) -> Identity:
         now = now or datetime.now(timezone.utc)
         until = min(now + LIFETIME, self._certificate.not_valid_after_utc)
-        since = max(now - EARLY, self._certificate.not_valid_before_utc)
         if until <= now:
             text = f"the authority expired on {self._certificate.not_valid_after_utc:%Y-%m-%d}"
             raise InvalidArgument(errno.EINVAL, text, attribute="certificate")
         key = _new_key()
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
-            _builder(_name(name), self._certificate.subject, key.public_key(), since, until)
+            _builder(_name(name), self._certificate.subject, key.public_key(), now - EARLY, until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)

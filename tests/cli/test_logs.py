@@ -66,7 +66,11 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     before = root.level, list(root.handlers), SERVER.level
     with write_logs(LoggingConfig(verb=4, path="log.txt"), tmp_path):
         assert (root.level, list(root.handlers), SERVER.level) != before
+        handler = root.handlers[-1]
+        SERVER.info("news")
     assert (root.level, list(root.handlers), SERVER.level) == before
+    assert isinstance(handler, logging.FileHandler)
+    assert handler.stream is None
 
 
 def test_mute_keeps_back_what_repeats(tmp_path: Path) -> None:

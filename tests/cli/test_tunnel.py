@@ -175,7 +175,7 @@ def test_the_real_endpoint_is_found_by_its_public_name(
 
 
 def test_check_makes_nothing(tmp_path: Path) -> None:
-    endpoint = FakeEndpoint()
+    endpoint = ending()
     surroundings = Surroundings(server=endpoint, client=endpoint)
     file = server_file(tmp_path, "dh dh.pem")
     result = run(surroundings, "server", file, "--check")
@@ -188,7 +188,7 @@ def test_check_makes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [[], ["--check"]])
 def test_every_problem_is_a_line_as_it_is(tmp_path: Path, more: list[str]) -> None:
-    endpoint = FakeEndpoint()
+    endpoint = ending()
     file = server_file(tmp_path, "verbb 3", "fragment 1300")
     result = run(Surroundings(server=endpoint), "server", file, *more)
     assert result.exit_code == 2
@@ -201,7 +201,7 @@ def test_every_problem_is_a_line_as_it_is(tmp_path: Path, more: list[str]) -> No
 
 def test_what_only_code_could_provide_is_refused(tmp_path: Path) -> None:
     file = server_file(tmp_path, "verify-client-cert none")
-    result = run(Surroundings(server=FakeEndpoint()), "server", file)
+    result = run(Surroundings(server=ending()), "server", file)
     assert result.exit_code == 2
     assert "lets everybody in" in result.stderr.splitlines()[-1]
 
@@ -220,7 +220,7 @@ def test_a_client_says_that_it_stays_privileged(tmp_path: Path) -> None:
 
 
 def test_an_unknown_user_is_found_out_before_anything_starts(tmp_path: Path) -> None:
-    endpoint = FakeEndpoint()
+    endpoint = ending()
     file = server_file(tmp_path, "user no-such-user", "group no-such-group")
     for more in ([], ["--check"]):
         result = run(Surroundings(server=endpoint), "server", file, *more)
@@ -258,7 +258,7 @@ def test_privileges_that_cannot_be_dropped_end_it_in_order(
 
 
 def test_a_log_that_cannot_be_written_is_a_problem_of_the_file(tmp_path: Path) -> None:
-    endpoint = FakeEndpoint()
+    endpoint = ending()
     file = server_file(tmp_path, "log no/such/folder.log")
     result = run(Surroundings(server=endpoint), "server", file)
     assert result.exit_code == 2
@@ -296,7 +296,7 @@ def test_only_interact_asks_again(tmp_path: Path, retry: str, times: int) -> Non
 
 
 def test_without_a_terminal_there_is_a_way_out(tmp_path: Path) -> None:
-    endpoint = FakeEndpoint()
+    endpoint = ending()
     file = client_file(tmp_path, "auth-user-pass")
     result = run(Surroundings(client=endpoint), "client", file)
     assert result.exit_code == 2
