@@ -10,9 +10,9 @@ import click
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from ovpn_dco.config import AuthConfig, ClientConfig, Credentials, ServerConfig, TlsConfig
-from ovpn_dco.protocol.challenge import StaticAnswer
+from ovpn_dco.protocol.challenge import CrText, DynamicChallenge, StaticAnswer
 
-__all__ = ["Ask", "ask_at_terminal", "with_key_password", "with_login"]
+__all__ = ["Ask", "answer", "ask_at_terminal", "has_terminal", "with_key_password", "with_login"]
 
 Config = TypeVar("Config", ClientConfig, ServerConfig)
 
@@ -27,9 +27,14 @@ class Ask(Protocol):
         ...
 
 
+def has_terminal() -> bool:
+    """Whether somebody is there to ask."""
+    return sys.stdin.isatty()
+
+
 def ask_at_terminal(question: str, *, hidden: bool, instead: str) -> str:
     """The `Ask` of the command line."""
-    if not sys.stdin.isatty():
+    if not has_terminal():
         raise click.UsageError(f"there is no terminal to ask for {question.lower()!r}: {instead}")
     answer: str = click.prompt(question, hide_input=hidden, err=True)
     return answer
@@ -82,3 +87,8 @@ def _answered(auth: AuthConfig, password: str, ask: Ask) -> str:
     if auth.challenge_concatenated:
         return password + response
     return StaticAnswer(password, response).as_password()
+
+
+def answer(ask: Ask, question: CrText | DynamicChallenge) -> str:
+    """To a question that the server asks during the login."""
+    return ask(question.text, hidden=not question.echo, instead="only a person can answer")

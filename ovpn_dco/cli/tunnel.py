@@ -7,6 +7,7 @@ import enum
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -161,6 +162,8 @@ def _run_client(
     surroundings: Surroundings, chosen: config.ClientConfig, options: _Options
 ) -> ExitStatus:
     """Once, or with `auth-retry interact` until the login is taken."""
+    answer = partial(questions.answer, surroundings.ask) if questions.has_terminal() else None
+    options = replace(options, device={**options.device, "answer": answer})
     while True:
         complete = questions.with_login(chosen, surroundings.ask)
         status = _run(surroundings.client, complete, options)

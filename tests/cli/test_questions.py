@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from ovpn_dco.config import (
     parse_client,
     parse_server,
 )
+from ovpn_dco.protocol.challenge import CrText, DynamicChallenge
 
 LOCK = BestAvailableEncryption(b"open sesame")
 
@@ -161,6 +163,28 @@ def test_answers_are_typed_at_a_terminal(tmp_path: Path) -> None:
     assert "alice" in result.output
     assert "secret" not in result.output
     assert "123" not in result.output
+
+
+@pytest.mark.parametrize(
+    "question", [CrText("Your PIN"), DynamicChallenge("1", "alice", "Your PIN")]
+)
+@pytest.mark.parametrize("echo", [False, True])
+def test_questions_of_the_server_are_passed_on(
+    tmp_path: Path, question: CrText | DynamicChallenge, echo: bool
+) -> None:
+    def during(step: str) -> None:
+        if step == "started":
+            answers.append(endpoint.options["answer"](replace(question, echo=echo)))
+        raises_signal(signal.SIGTERM, "waiting")(step)
+
+    answers: list[str] = []
+    endpoint, ask = FakeEndpoint(during), Answers(pin="123")
+    arguments = ["client", str(client_file(tmp_path))]
+    surroundings = Surroundings(client=endpoint, ask=ask)
+    result = CliRunner().invoke(main, arguments, obj=surroundings, input=Terminal())
+    assert result.exit_code == 0, result.output
+    assert answers == ["123"]
+    assert ask.asked == [("Your PIN", not echo)]
 
 
 def test_the_host_of_quickstart_is_asked_until_it_is_one(tmp_path: Path) -> None:

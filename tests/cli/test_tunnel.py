@@ -156,8 +156,13 @@ def test_the_verb_of_the_file_counts_without_an_option(tmp_path: Path) -> None:
 
 def test_defaults_are_those_of_the_endpoint(tmp_path: Path) -> None:
     endpoint = ending()
+    run(Surroundings(server=endpoint), "server", server_file(tmp_path))
+    usual = {"workers": None, "netns": None, "backend": "auto"}
+    assert endpoint.options == usual
+    # Without a terminal nobody answers what a server asks.
+    endpoint = ending()
     run(Surroundings(client=endpoint), "client", client_file(tmp_path))
-    assert endpoint.options == {"workers": None, "netns": None, "backend": "auto"}
+    assert endpoint.options == usual | {"answer": None}
 
 
 @pytest.mark.parametrize("role", ["server", "client"])

@@ -1,4 +1,4 @@
-"""Files of `quickstart` and a stock `openvpn`: both ends of a tunnel, or one against ours."""
+"""Files of `quickstart` give tunnels: between stock ends, against a stock one, and between ours."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_stock_client_connects_to_our_server(
         file.write("user nobody\ndev vpn0\n")
     ours = (sys.executable, "-m", "ovpn_dco", "server", folder / "server.conf")
     server = start(topology.left, *ours)
-    assert "listen" in read_until(server, "listen")
+    assert "listening" in read_until(server, "listening")
     client = start(topology.right, "openvpn", "--config", folder / "client.ovpn")
     said = read_until(client, DONE)
     assert DONE in said, said
@@ -89,3 +89,26 @@ def test_a_stock_client_connects_to_our_server(
     said = read_until(server, "Traceback")
     assert server.wait() == 0, said
     assert not topology.left.has_interface("vpn0")
+
+
+@needs_root
+@needs_tool("ping")
+@pytest.mark.system
+@pytest.mark.parametrize("proto", ["udp", "tcp"])
+def test_the_two_commands_of_quickstart_give_a_tunnel(
+    tmp_path: Path, topology: Topology, proto: str
+) -> None:
+    folder = quickstart(tmp_path / "vpn", topology.link.left_ipv4, proto)
+    ours = (sys.executable, "-m", "ovpn_dco")
+    server = start(topology.left, *ours, "server", folder / "server.conf")
+    assert "listening" in read_until(server, "listening")
+    client = start(topology.right, *ours, "client", folder / "client.ovpn")
+    said = read_until(client, "connected as")
+    assert "connected as 10.8.0.2" in said, said
+    ping(topology.right)
+    for process in (client, server):
+        process.terminate()
+        said = read_until(process, "Traceback")
+        assert process.wait() == 0, said
+    assert not topology.right.has_interface("tun0")
+    assert not topology.left.has_interface("tun0")
