@@ -40,6 +40,7 @@ from .text import MAX_OPTION, TextRefused, check_text, number_of, shown, split_w
 
 __all__ = [
     "CHUNK",
+    "NOT_PULLED",
     "FilterAction",
     "Ignored",
     "PullFilter",
@@ -84,11 +85,12 @@ _NO_EFFECT = {
     "client-nat": "is not supported",
     "comp-noadapt": "is not supported",
 }
-# What `route-nopull` leaves out.
-_NO_PULL = frozenset(
+NOT_PULLED = frozenset(
     """route route-ipv6 route-metric redirect-gateway redirect-private dhcp-option dns
     block-outside-dns""".split()
 )
+"""What `route-nopull` leaves out."""
+
 # What may differ between two connections with the same tunnel.
 _NOT_IN_DIGEST = frozenset(
     """peer-id auth-token auth-token-user protocol-flags key-derivation explicit-exit-notify ping
@@ -320,7 +322,7 @@ def parse_options(
     options: list[Option] = []
     for text in kept:
         option = parse_option(text)
-        if isinstance(option, Option) and no_pull and option.name in _NO_PULL:
+        if isinstance(option, Option) and no_pull and option.name in NOT_PULLED:
             option = Ignored(option.name, "is not pulled (route-nopull)")
         if isinstance(option, Ignored):
             ignored.append(option)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .options import Number, Option
-from .push import Ignored, PullFilter, Pushed, filter_options, parse_option
+from .push import NOT_PULLED, Ignored, PullFilter, Pushed, filter_options, parse_option
 from .text import MAX_OPTION, TextRefused, check_text, number_of, shown, split_words
 
 __all__ = ["UPDATABLE", "Change", "apply_update", "parse_change"]
@@ -57,15 +57,24 @@ def parse_change(item: str) -> Change:
 
 
 def apply_update(
-    current: Pushed, items: Iterable[str], *, filters: Iterable[PullFilter] = ()
+    current: Pushed,
+    items: Iterable[str],
+    *,
+    filters: Iterable[PullFilter] = (),
+    no_pull: bool = False,
 ) -> Pushed:
     """The options after the update, whose items come from all its messages; `ignored` are those of
-    the update. TextRefused if an item cannot be used and is not marked as optional, in which case
-    stock clients connect anew; PushRejected where a filter says so."""
+    the update. `filters` and `no_pull` are those of `push.parse_options`.
+
+    TextRefused if an item cannot be used and is not marked as optional, in which case stock clients
+    connect anew; PushRejected where a filter says so."""
     changes, ignored = _filtered(items, filters)
     options = list(current.options)
     replaced: set[str] = set()
     for change in changes:
+        if no_pull and change.name in NOT_PULLED:
+            ignored.append(Ignored(change.name, "is not pulled (route-nopull)"))
+            continue
         try:
             added = _added(change)
         except TextRefused as error:

@@ -23,16 +23,25 @@ from .messages import (
     Message,
     PushReply,
     PushRequest,
+    PushUpdate,
     Refused,
     Restart,
 )
 from .ncp import agree_as_client
 from .occ import Compatibility, parse_options_string
-from .peerinfo import Announcement
+from .peerinfo import Announcement, IvProto
 from .push import PullFilter, PushAssembler, Pushed, parse_options
+from .push_update import apply_update
 from .role import Role
 from .session import EXIT_LINGER_S, Session, SessionSettings
-from .session_events import Ended, EndReason, PeerReady, PushReceived, TokenRenewed
+from .session_events import (
+    Ended,
+    EndReason,
+    PeerReady,
+    PushReceived,
+    PushUpdated,
+    TokenRenewed,
+)
 from .text import TextRefused
 from .wire import ControlPacket, Opcode, draw_session_id
 from .wrap.base import Wrapping
@@ -90,6 +99,8 @@ class ClientSession(Session):
         self._v2 = wrapping if isinstance(wrapping, TlsCryptV2Client) else None
         self._compatibility = Compatibility()
         self._assembler = PushAssembler()
+        self._updates = PushAssembler()
+        self._pushed: Pushed | None = None
         self._request_s = self._push_until_s = math.inf
         super().__init__(
             settings,
@@ -188,6 +199,8 @@ class ClientSession(Session):
         match message:
             case PushReply():
                 self._guarded(lambda: self._take_push(message), now)
+            case PushUpdate() if IvProto.PUSH_UPDATE in self._settings.features:
+                self._guarded(lambda: self._take_update(message), now)
             case AuthFailed():
                 self._end(Ended(reason=EndReason.AUTH_FAILED, message=message), now, EXIT_LINGER_S)
             case Restart():
@@ -222,6 +235,18 @@ class ClientSession(Session):
             self._remember_token(pushed)
             self._events.append(TokenRenewed())
 
+    def _take_update(self, message: PushUpdate) -> None:
+        """Takes effect as a whole; what cannot be used ends the session, so that the client
+        connects anew instead of going on with options that the server believes to be others."""
+        items = self._updates.add(message)
+        if items is None or self._pushed is None:
+            return
+        profile = self._profile
+        self._pushed = apply_update(
+            self._pushed, items, filters=profile.filters, no_pull=profile.no_pull
+        )
+        self._events.append(PushUpdated(options=self._pushed))
+
     def _connect(self, pushed: Pushed) -> None:
         peer_id = pushed.number("peer-id")
         self._agreement = agree_as_client(
@@ -237,6 +262,7 @@ class ClientSession(Session):
         assert peer_id is not None
         self._request_s = self._push_until_s = math.inf
         self._remember_token(pushed)
+        self._pushed = pushed
         self._events.append(PushReceived(options=pushed))
         self._events.append(PeerReady(peer_id=peer_id, agreement=self._agreement))
         self._make_key()

@@ -28,6 +28,7 @@ __all__ = [
     "KeyReady",
     "PeerReady",
     "PushReceived",
+    "PushUpdated",
     "RenegotiationFailed",
     "SessionEvent",
     "TokenRenewed",
@@ -73,6 +74,14 @@ class AuthRequired:
 @dataclass(frozen=True, kw_only=True)
 class PushReceived:
     """Client: the options of a complete push. `ClientSession.login` has the token in them."""
+
+    options: Pushed = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushUpdated:
+    """Client: the server has changed options while connected. `options` are all that hold now;
+    keys, cipher and peer id are as before."""
 
     options: Pushed = field(repr=False)
 
@@ -132,6 +141,7 @@ class Ended:
 SessionEvent: TypeAlias = (
     AuthRequired
     | PushReceived
+    | PushUpdated
     | PeerReady
     | KeyReady
     | KeyPromotionDue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from session_link import FULL, LOGIN, OPTIONS, PRF_ONLY, WRAPPINGS, Network
 
@@ -9,8 +11,17 @@ from ovpn_dco.errors import InvalidArgument, OutOfRange
 from ovpn_dco.model import Cipher, DataKey, EpochKey, KeySlot
 from ovpn_dco.protocol.authtoken import ClientLogin
 from ovpn_dco.protocol.keyevents import KeyPromotionDue, KeyTimers
-from ovpn_dco.protocol.messages import AuthFailed, AuthPending, Halt, Info, PushReply, Restart
+from ovpn_dco.protocol.messages import (
+    AuthFailed,
+    AuthPending,
+    Halt,
+    Info,
+    PushReply,
+    PushUpdate,
+    Restart,
+)
 from ovpn_dco.protocol.peerinfo import IvProto
+from ovpn_dco.protocol.push import build_push
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.session_events import (
     AuthRequired,
@@ -20,6 +31,7 @@ from ovpn_dco.protocol.session_events import (
     KeyReady,
     PeerReady,
     PushReceived,
+    PushUpdated,
     RenegotiationFailed,
     TokenRenewed,
 )
@@ -344,6 +356,56 @@ def test_push_that_cannot_be_used_ends_the_session() -> None:
     network = Network(client={"ciphers": (Cipher.CHACHA20_POLY1305,)})
     network.run(lambda: network.ended(Role.CLIENT))
     assert reason(network, Role.CLIENT) is EndReason.DISAGREEMENT
+
+
+UPDATING = {
+    "client": {"features": FULL | IvProto.PUSH_UPDATE},
+    "server": {"features": FULL | IvProto.PUSH_UPDATE},
+}
+
+
+def update(network: Network, *options: str) -> Network:
+    assert network.server is not None
+    for message in build_push(PushUpdate, options):
+        network.server.send(message, network.now)
+    return network.drain()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_options_change_while_connected(seed: int) -> None:
+    network = Network(seed=seed, **UPDATING, **LOSSY).connected()
+    update(network, "ifconfig 10.8.0.9 255.255.255.0", "route 192.168.9.0 255.255.255.0")
+    update(network, "-route", *(f"dhcp-option DNS 192.0.2.{n}" for n in range(1, 60)))
+    first, second = (event.options for event in network.every(Role.CLIENT, PushUpdated))
+    assert str(first.tunnel_ipv4.interface) == "10.8.0.9/24"
+    assert [str(route.network) for route in first.routes] == ["192.168.9.0/24"]
+    assert first.number("peer-id") == 7
+    assert second.routes == ()
+    assert len(second.dns.servers[0].addresses) > 1
+    assert not network.ended(Role.CLIENT)
+
+
+def test_update_that_cannot_be_used_ends_the_session() -> None:
+    network = update(Network(**UPDATING).connected(), "route 192.168.9.0", "cipher AES-128-GCM")
+    (ended,) = network.every(Role.CLIENT, Ended)
+    assert ended.reason is EndReason.DISAGREEMENT
+    assert not network.every(Role.CLIENT, PushUpdated)
+
+
+def test_update_that_was_not_announced_changes_nothing() -> None:
+    network = update(Network(client={"features": FULL}).connected(), "-ifconfig")
+    assert not network.every(Role.CLIENT, PushUpdated)
+    assert [type(event.message) for event in network.every(Role.CLIENT, ControlMessage)] == [
+        PushUpdate
+    ]
+
+
+def test_update_respects_what_is_not_pulled() -> None:
+    network = Network(**UPDATING)
+    network.client._profile = replace(network.client._profile, no_pull=True)
+    update(network.connected(), "route 192.168.9.0 255.255.255.0", "keepalive 7 30")
+    (event,) = network.every(Role.CLIENT, PushUpdated)
+    assert (event.options.routes, event.options.number("ping")) == ((), 7)
 
 
 def test_option_that_cannot_be_pushed_is_the_owners_mistake() -> None:
