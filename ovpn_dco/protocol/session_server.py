@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from ovpn_dco.errors import DcoError, InvalidArgument
 from ovpn_dco.model import Address
 
+from .challenge import PendingRequest
 from .cookie import Admitted
 from .keyevents import KeyFailed, KeyMessageReceived, KeyStage
 from .messages import (
@@ -21,6 +22,7 @@ from .messages import (
     AuthPending,
     Exit,
     Halt,
+    InfoPre,
     Message,
     PushReply,
     PushRequest,
@@ -94,14 +96,21 @@ class ServerSession(Session):
         self._check_undecided()
         self._send_away(now, message or AuthFailed(), EndReason.AUTH_FAILED)
 
-    def pend(self, now: float, timeout_s: int) -> None:
+    def pend(self, now: float, timeout_s: int, request: PendingRequest | None = None) -> None:
         """The decision takes up to so many seconds from now, because a person is asked: tells the
-        client, and waits as long. `InvalidArgument` (EINVAL) without an `AuthRequired`."""
+        client, and waits as long. `request` is what the person should do; whether the client can
+        show it says `AuthRequired.announcement.sso_methods`.
+
+        `InvalidArgument` (EINVAL) without an `AuthRequired`, TextRefused for a request that cannot
+        be sent."""
         self._check_undecided()
+        asked = None if request is None else InfoPre(str(request))
         self._ready_until_s = max(self._ready_until_s, now + timeout_s)
         # Older clients understand the message without its keyword only.
         knows = IvProto.AUTH_PENDING_KW in self._announcement.proto
         self._send(AuthPending(timeout_s if knows else None), now)
+        if asked is not None:
+            self._send(asked, now)
 
     def dismiss(self, now: float, message: Restart | Halt) -> None:
         """Tells a connected client to come again or to stop, and ends."""

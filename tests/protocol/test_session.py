@@ -10,12 +10,15 @@ from session_link import FULL, LOGIN, OPTIONS, PRF_ONLY, WRAPPINGS, Network
 from ovpn_dco.errors import InvalidArgument, OutOfRange
 from ovpn_dco.model import Cipher, DataKey, EpochKey, KeySlot
 from ovpn_dco.protocol.authtoken import ClientLogin
+from ovpn_dco.protocol.challenge import CrText
 from ovpn_dco.protocol.keyevents import KeyPromotionDue, KeyTimers
 from ovpn_dco.protocol.messages import (
     AuthFailed,
     AuthPending,
+    CrResponse,
     Halt,
     Info,
+    InfoPre,
     PushReply,
     PushUpdate,
     Restart,
@@ -282,6 +285,25 @@ def test_pending_login_outlasts_the_hand_window() -> None:
     assert told.message == AuthPending(200)
     assert network.server is not None
     network.let_in(network.server, waiting[0], network.now)
+    network.connected()
+
+
+def test_pending_login_asks_the_person() -> None:
+    network = Network()
+
+    def pend(session: ServerSession, _asked: AuthRequired, now: float) -> None:
+        session.pend(now, 60, CrText("pin?", response_required=True))
+
+    network.decide = pend
+    network.run(lambda: len(network.every(Role.CLIENT, ControlMessage)) == 2)
+    told, question = (event.message for event in network.every(Role.CLIENT, ControlMessage))
+    assert (told, question) == (AuthPending(60), InfoPre("CR_TEXT:R:pin?"))
+    network.client.send(CrResponse("1234"), network.now)
+    network.run(lambda: bool(network.every(Role.SERVER, ControlMessage)))
+    assert network.every(Role.SERVER, ControlMessage)[0].message == CrResponse("1234")
+    assert network.server is not None
+    asked = network.every(Role.SERVER, AuthRequired)[0]
+    network.let_in(network.server, asked, network.now)
     network.connected()
 
 
