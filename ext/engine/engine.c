@@ -8,6 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/receive.h"
+#include "engine/transmit.h"
+
 /* A library context of our own: no configuration file and no engine or provider that the program
  * has loaded gets between keys and cipher, unless the operator asks for it. */
 static int open_library(struct dco_engine *engine)
@@ -153,10 +156,23 @@ static void stop_workers(struct dco_engine *engine)
         dco_worker_join(&engine->worker[i]);
 }
 
+/* What one worker has handed to another waits in no queue of the kernel, where it would outlast the
+ * threads: it is sealed and opened here in their place. */
+static void finish_handoffs(struct dco_engine *engine)
+{
+    for (unsigned i = 0; i < engine->workers; i++)
+        while (dco_receive_handed(engine->worker[i].receive))
+            ;
+    for (unsigned i = 0; i < engine->workers; i++)
+        while (dco_transmit_handed(engine->worker[i].transmit))
+            ;
+}
+
 /* So that they can be started again. */
 static void stop_for_a_while(struct dco_engine *engine)
 {
     stop_workers(engine);
+    finish_handoffs(engine);
     for (unsigned i = 0; i < engine->workers; i++)
         dco_worker_undo_start(&engine->worker[i]);
 }

@@ -105,6 +105,25 @@ def test_what_peers_send_arrives_whoever_receives_it(offloads: Offload) -> None:
             assert stats.handed_to_open == others * ROUNDS
 
 
+@pytest.mark.parametrize("_round", range(8))
+def test_a_halt_loses_nothing_between_workers(_round: int) -> None:
+    """What was read from a socket or the TUN is in no queue of the kernel any more."""
+    with crowd(Offload.ALL & ~Offload.UDP_SIBLINGS) as (server, far):
+        for number in range(1, ROUNDS + 1):
+            for n, sock in enumerate(far):
+                plain = ipv4(inner(n), "10.8.0.1", b"in")
+                sock.sendto(forge(KEYS[n][1], number, plain, peer_id=n), server.address)
+                server.send(ipv4("10.8.0.1", inner(n), b"out"))
+        server.device.export_state()
+        stats, table = server.device.stats(), server.device.stats_table()
+        assert stats.handed_to_open > 0
+        # Nobody reads the inner side here, so that some find no room there.
+        backlog = stats.drops[dco.DropReason.RX_TUN_BACKLOG]
+        assert sum(table["vpn_rx_packets"]) + backlog == stats.udp_receive_packets
+        assert sum(table["vpn_tx_packets"]) == stats.tun_read_packets
+        assert sum(stats.drops.values()) == backlog
+
+
 @way
 def test_offloads_tell_what_is_in_effect(offloads: Offload) -> None:
     with host(workers=WORKERS, offloads=offloads) as server:
