@@ -10,10 +10,10 @@ import certificate_lab as lab
 from control_packets import ADDRESS, ENDS, NOW, stateless
 from lossy_link import LossyLink
 
-from ovpn_dco.errors import DcoError
 from ovpn_dco.model import DEFAULT_CIPHERS, DataKey, EpochKey, KeySlot
 from ovpn_dco.protocol.authtoken import ClientLogin
 from ovpn_dco.protocol.cookie import Answer
+from ovpn_dco.protocol.errors import ProtocolError
 from ovpn_dco.protocol.keyevents import KeyExpired, KeyPromotionDue, KeyTimers
 from ovpn_dco.protocol.occ import describe
 from ovpn_dco.protocol.peerinfo import IvProto, announce, proto_for
@@ -57,6 +57,7 @@ class Engine:
 
     def take(self, event: SessionEvent) -> None:
         if isinstance(event, KeyReady):
+            assert event.slot not in self.slots, "a key was to be deleted first"
             self.slots[event.slot] = event.key
         elif isinstance(event, KeyPromotionDue):
             first, second = self.slots.get(KeySlot.PRIMARY), self.slots.pop(KeySlot.SECONDARY)
@@ -107,7 +108,8 @@ class Network:
         self.server: ServerSession | None = None
         self.events: dict[Role, list[SessionEvent]] = {role: [] for role in Role}
         self.engines = {role: Engine() for role in Role}
-        self.refused: list[DcoError] = []
+        self.alarms: list[tuple[float, Callable[[], None]]] = []
+        self.refused: list[ProtocolError] = []
         self.sent: dict[Role, list[bytes]] = {role: [] for role in Role}
         self.decide: Callable[[ServerSession, AuthRequired, float], None] = self.let_in
         self.client.start(self.now)
@@ -143,7 +145,7 @@ class Network:
                 self.server.receive(data, ADDRESS, self.now)
             else:
                 self.open(data)
-        except DcoError as error:
+        except ProtocolError as error:
             self.refused.append(error)
 
     def open(self, data: bytes) -> None:
@@ -160,10 +162,15 @@ class Network:
         self.flush()
         times = [session.next_timeout() for session in self.sessions.values()]
         times += [link.next_arrival() for link in self.links.values()]
+        times += [time for time, _ in self.alarms]
         known = [time for time in times if time is not None]
         if not known:
             return False
         self.now = max(self.now, min(known))
+        due = [alarm for alarm in self.alarms if alarm[0] <= self.now]
+        self.alarms = [alarm for alarm in self.alarms if alarm[0] > self.now]
+        for _, call in due:
+            call()
         for session in self.sessions.values():
             session.handle_timeout(self.now)
         for role in Role:
@@ -200,13 +207,20 @@ class Network:
 
     def assert_keys_fit(self, key_id: int) -> None:
         ours, theirs = (self.engines[role].key(key_id) for role in Role)
-        if isinstance(ours, EpochKey):
-            assert isinstance(theirs, EpochKey)
-            assert bytes(ours.encrypt_secret) == bytes(theirs.decrypt_secret)
-            assert bytes(ours.decrypt_secret) == bytes(theirs.encrypt_secret)
-        else:
-            assert isinstance(ours, DataKey)
-            assert isinstance(theirs, DataKey)
-            assert ours.encrypt == theirs.decrypt
-            assert ours.decrypt == theirs.encrypt
-            assert ours.cipher is theirs.cipher
+        assert ours is not None
+        assert theirs is not None
+        assert_fit(ours, theirs)
+
+
+def assert_fit(ours: DataKey | EpochKey, theirs: DataKey | EpochKey) -> None:
+    """What one end seals, the other opens."""
+    assert ours.key_id == theirs.key_id
+    assert ours.cipher is theirs.cipher
+    if isinstance(ours, EpochKey):
+        assert isinstance(theirs, EpochKey)
+        assert bytes(ours.encrypt_secret) == bytes(theirs.decrypt_secret)
+        assert bytes(ours.decrypt_secret) == bytes(theirs.encrypt_secret)
+    else:
+        assert isinstance(theirs, DataKey)
+        assert ours.encrypt == theirs.decrypt
+        assert ours.decrypt == theirs.encrypt

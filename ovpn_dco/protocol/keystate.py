@@ -45,6 +45,7 @@ from .keyevents import (
     SoftReset,
 )
 from .keymaterial import KeyMessage, KeyMessageError, KeySource, next_key_id
+from .places import has_place, reset_of
 from .reliable import Outgoing, Receipt, ReliableLayer
 from .role import Role
 from .tls import PeerCertificate, TlsContext, TlsEndpoint, TlsError
@@ -108,13 +109,13 @@ class KeyState:
             first_receive_id=first,
             first_timeout_s=self._timers.tls_timeout_s,
         )
-        self._reset_opcode = reset_opcode or _reset_opcode(role, key_id)
+        self._reset_opcode = reset_opcode or reset_of(role, key_id)
         self._client_key_size = 0
         self._source: KeySource | None = KeySource.generate(role, random_bytes)
         self._peer_source: KeySource | None = None
         self._key_message: bytes | None = None
         self._sent_key = self._got_key = self._derived = False
-        self._greeted = self._said_farewell = False
+        self._heard = self._greeted = self._said_farewell = False
         self._queued: deque[bytes] = deque()
         self._started_s = self._handshake_end_s = math.inf
         self._promote_s = self._renegotiate_s = self._must_die_s = math.inf
@@ -126,6 +127,16 @@ class KeyState:
     def stage(self) -> KeyStage:
         """Where it stands."""
         return self._stage
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was given up; a data key that it has is good all the same."""
+        return self._stage is KeyStage.FAILED
+
+    @property
+    def heard(self) -> bool:
+        """Whether the peer said anything about this key id, so that it knows it."""
+        return self._heard
 
     @property
     def exchanged(self) -> bool:
@@ -140,7 +151,7 @@ class KeyState:
 
     @property
     def derived(self) -> bool:
-        """Whether `derive_data_key` was called: the key-state may now be replaced."""
+        """Whether `derive_data_key` was called."""
         return self._derived
 
     @property
@@ -243,17 +254,30 @@ class KeyState:
     def judge_soft_reset(self, key_id: int) -> SoftReset:
         """What a SOFT_RESET_V1 with this key id means while this is the primary key-state.
 
-        A renegotiation begins only where the one before is complete, and only with the next id;
-        a repeated reset of the current one must not begin another."""
+        A repeated reset of the current id must not begin another negotiation, and only the next id
+        does. A peer that begins the next one while this one still goes on here has completed it, if
+        it can have all of ours: then it does not acknowledge this key id any more. If it cannot, it
+        has given this one up."""
         if key_id == self.key_id and key_id > 0:
             return SoftReset.ANSWER
-        ready = self._stage is KeyStage.ACTIVE and self._derived
-        return SoftReset.ROTATE if ready and key_id == next_key_id(self.key_id) else SoftReset.STALE
+        if key_id != next_key_id(self.key_id):
+            return SoftReset.STALE
+        if self._stage in _NEGOTIATING:
+            if self.exchanged and not self._tls.output_size:
+                return SoftReset.PROOF
+            return SoftReset.ROTATE if self.key_id else SoftReset.STALE
+        ready = self.failed or (self._stage is KeyStage.ACTIVE and self._derived)
+        return SoftReset.ROTATE if ready else SoftReset.STALE
+
+    def conclude(self, now: float) -> None:
+        """Everything has arrived, as `SoftReset.PROOF` says, whatever was acknowledged."""
+        self._reliable.stop_sending()
+        self._step(now)
 
     def retire(self, now: float) -> None:
         """Becomes the lame duck: the control channel of this key id is over, its data key opens
         packets until `KeyExpired`, after the tran-window."""
-        if self._stage is not KeyStage.ACTIVE:
+        if self._stage is not KeyStage.ACTIVE and not (self._derived and self.failed):
             raise InvalidArgument(errno.EINVAL, f"key-state is {self._stage.name}")
         self._stage = KeyStage.LAME_DUCK
         self._must_die_s = now + self._timers.tran_window_s
@@ -285,11 +309,12 @@ class KeyState:
         Raises `ProtocolError` if it was dropped."""
         if self._stage not in _LISTENING:
             raise refused(Refusal.NOT_LISTENING, self._stage.value)
-        if not self._has_place(opcode, message_id):
+        if not has_place(self.role, self.key_id, opcode, message_id):
             raise refused(Refusal.UNEXPECTED_OPCODE, opcode.name)
         receipt = self._reliable.receive(
             opcode=opcode, message_id=message_id, acks=acks, payload=payload
         )
+        self._heard = True
         if message_id == 0 and receipt is Receipt.STORED:
             # The peer is there, so what was sent into the void goes again without waiting.
             self._reliable.make_due()
@@ -344,16 +369,6 @@ class KeyState:
         return self._events.popleft() if self._events else None
 
     # Steps
-
-    def _has_place(self, opcode: Opcode, message_id: int | None) -> bool:
-        """Message 0 is a reset of the other side, and nothing else is."""
-        if opcode == Opcode.ACK_V1 or message_id is None:
-            return opcode == Opcode.ACK_V1 and message_id is None
-        if message_id == 0:
-            return opcode in _expected_resets(self.role, self.key_id)
-        if opcode == Opcode.CONTROL_WKC_V1:
-            return self.role is Role.SERVER and self.key_id == 0 and message_id == 1
-        return opcode == Opcode.CONTROL_V1
 
     def _step(self, now: float) -> None:
         """All that what is here allows."""
@@ -472,17 +487,3 @@ class KeyState:
         """Random bytes, credentials and messages that nobody will send."""
         self._source = self._peer_source = self._key_message = None
         self._queued.clear()
-
-
-def _reset_opcode(role: Role, key_id: int) -> Opcode:
-    if key_id:
-        return Opcode.SOFT_RESET_V1
-    return Opcode.HARD_RESET_CLIENT_V2 if role is Role.CLIENT else Opcode.HARD_RESET_SERVER_V2
-
-
-def _expected_resets(role: Role, key_id: int) -> tuple[Opcode, ...]:
-    if key_id:
-        return (Opcode.SOFT_RESET_V1,)
-    if role is Role.CLIENT:
-        return (Opcode.HARD_RESET_SERVER_V2,)
-    return (Opcode.HARD_RESET_CLIENT_V2, Opcode.HARD_RESET_CLIENT_V3)

@@ -12,13 +12,13 @@ when `is_finished`. `now` is Unix time in seconds, which must not jump."""
 from __future__ import annotations
 
 import errno
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from ovpn_dco.errors import DcoError, InvalidArgument
-from ovpn_dco.model import DEFAULT_CIPHERS, Address, Cipher, KeySlot
+from ovpn_dco.model import Address, KeySlot
 
 from .errors import Refusal, SequenceExhausted, refused
 from .keyevents import (
@@ -31,7 +31,6 @@ from .keyevents import (
     KeyMessageReceived,
     KeyPromotionDue,
     KeyStage,
-    KeyTimers,
     MessageReceived,
     NegotiationTimedOut,
     RenegotiationDue,
@@ -42,8 +41,6 @@ from .keymaterial import next_key_id
 from .keystate import KeyState
 from .messages import Message, MessageReader, Refused, encode
 from .ncp import Agreement
-from .occ import Compatibility
-from .peerinfo import OUR_PROTO, IvProto
 from .reliable import Outgoing, Receipt
 from .role import Role
 from .session_events import (
@@ -54,8 +51,8 @@ from .session_events import (
     RenegotiationFailed,
     SessionEvent,
 )
-from .tlscontext import TlsSource
-from .wire import HEADER_SIZE, ControlPacket, Header, Opcode, RandomBytes, decode_header
+from .session_settings import SessionSettings
+from .wire import HEADER_SIZE, ControlPacket, Header, Opcode, decode_header
 from .wrap.base import Wrapping
 from .wrap.dynamic import EXPORTER_LABEL, EXPORTER_SIZE, DynamicTlsCrypt
 
@@ -77,24 +74,6 @@ _FROM_PEER = {
     ),
 }
 _FROM_BOTH = frozenset({Opcode.SOFT_RESET_V1, Opcode.CONTROL_V1, Opcode.ACK_V1})
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionSettings:
-    """What sessions are made with; one value may serve any number of them.
-
-    `tls` is asked at each negotiation. `features` are bits of IV_PROTO, what our side can do.
-    `compatibility` is our options string. `max_packet` is the largest control datagram in bytes,
-    without the headers of IP and UDP. `fallback` is for peers that cannot negotiate a cipher."""
-
-    tls: TlsSource
-    random_bytes: RandomBytes
-    timers: KeyTimers = field(default_factory=KeyTimers)
-    ciphers: tuple[Cipher, ...] = DEFAULT_CIPHERS
-    fallback: Cipher | None = None
-    features: IvProto = OUR_PROTO
-    compatibility: Compatibility = field(default_factory=Compatibility)
-    max_packet: int = 1222
 
 
 class Session(ABC):
@@ -128,7 +107,7 @@ class Session(ABC):
         self._unpromoted: int | None = None
         self._renegotiation_wanted = False
         self._ended = self._finished = False
-        self._finish_s = self._give_up_s = 0.0
+        self._finish_s = self._give_up_s = self._retry_s = 0.0
         self._primary = self._make_key_state(0, after_cookie, reset_opcode)
 
     def __repr__(self) -> str:
@@ -204,7 +183,8 @@ class Session(ABC):
         None: never, the session is finished."""
         if self._finished:
             return None
-        return min((time for time in self._deadlines() if time is not None), default=None)
+        earliest = min((time for time in self._deadlines() if time is not None), default=math.inf)
+        return None if earliest == math.inf else earliest
 
     def handle_timeout(self, now: float) -> None:
         """Does what is due by `now`; harmless if that is nothing."""
@@ -221,8 +201,8 @@ class Session(ABC):
     # What the owner does
 
     def renegotiate(self) -> None:
-        """New keys as soon as the key-state in use allows it: at the latest when all that it has
-        to say has arrived. `handle_timeout` starts it."""
+        """New keys as soon as the key-state in use allows it: when all that it has to say has
+        arrived, or some time after it failed. `handle_timeout` starts it."""
         self._renegotiation_wanted = True
 
     def send(self, message: Message, now: float) -> None:
@@ -247,8 +227,8 @@ class Session(ABC):
             yield self._finish_s
             return
         yield self._next_deadline()
-        if self._renegotiation_wanted and self._may_rotate():
-            yield float("-inf")
+        if self._renegotiation_wanted:
+            yield self._rotation_due()
 
     def _key_states(self) -> list[KeyState]:
         return [self._primary, *([self._lame_duck] if self._lame_duck else [])]
@@ -300,12 +280,18 @@ class Session(ABC):
         # Only message 0 is a reset, and one that begins has nothing to acknowledge yet: a packet
         # that the new key-state would refuse must not bring it about.
         verdict = self._primary.judge_soft_reset(packet.key_id)
-        if verdict is SoftReset.STALE or packet.message_id:
+        begins = verdict is not SoftReset.ANSWER
+        if verdict is SoftReset.STALE or packet.message_id or (begins and packet.acks):
             raise refused(Refusal.UNEXPECTED_OPCODE, packet.opcode.name)
+        if verdict is SoftReset.PROOF:
+            self._primary.conclude(now)
+            self._pump(now)
+            verdict = self._primary.judge_soft_reset(packet.key_id)
         if verdict is SoftReset.ROTATE:
-            if packet.acks:
-                raise refused(Refusal.UNEXPECTED_OPCODE, "acknowledges what was not sent")
-            self._rotate(now)
+            if not self._primary.derived:
+                self._primary.fail(DcoError(errno.ECONNRESET, "the peer gave it up"))
+                self._pump(now)
+            self._rotate(packet.key_id, now)
 
     def _wrap(self, packet: Outgoing, now: float) -> bytes:
         # The echoed id goes with acknowledgements, and so does the knowledge of it.
@@ -321,21 +307,38 @@ class Session(ABC):
         )
         return self._wrapping.wrap(control, now)
 
-    def _may_rotate(self) -> bool:
+    def _rotation_due(self) -> float:
+        """When a renegotiation that is wanted may begin; inf: something must arrive before."""
         state = self._primary
-        return state.stage is KeyStage.ACTIVE and state.derived and state.settled
+        if state.failed:
+            return self._retry_s
+        ready = state.stage is KeyStage.ACTIVE and state.derived and state.settled
+        return -math.inf if ready else math.inf
 
-    def _rotate(self, now: float) -> None:
-        """The primary becomes the lame duck, and the next key id begins."""
+    def _next_key_id(self) -> int:
+        """The peer may not know about one that failed before it said anything: that one again."""
+        key_id = self._primary.key_id
+        unknown = self._primary.failed and not self._primary.heard
+        return key_id if unknown else next_key_id(key_id)
+
+    def _rotate(self, key_id: int, now: float) -> None:
+        """`key_id` begins, and the primary becomes the lame duck. One that failed before it had a
+        data key is forgotten instead, and the lame duck stays."""
+        if self._ended:
+            return
+        self._renegotiation_wanted = False
+        if self._primary.derived:
+            self._retire_primary(now)
+        self._primary = self._make_key_state(key_id)
+        self._primary.start(now)
+
+    def _retire_primary(self, now: float) -> None:
         # Before the key goes that may still seal: in between nothing could be sent.
         self._promote()
         if self._lame_duck is not None:
             self._events.append(KeyExpired(self._lame_duck.key_id))
-        self._renegotiation_wanted = False
         self._primary.retire(now)
         self._lame_duck = self._primary
-        self._primary = self._make_key_state(next_key_id(self._lame_duck.key_id))
-        self._primary.start(now)
 
     # Events of key-states
 
@@ -343,8 +346,8 @@ class Session(ABC):
         while (event := self._next_key_event()) is not None:
             if not self._ended:
                 self._take(event, now)
-        if self._renegotiation_wanted and not self._ended and self._may_rotate():
-            self._rotate(now)
+        if self._renegotiation_wanted and not self._ended and now >= self._rotation_due():
+            self._rotate(self._next_key_id(), now)
 
     def _next_key_event(self) -> KeyEvent | None:
         events = (state.next_event() for state in self._key_states())
@@ -383,13 +386,16 @@ class Session(ABC):
         self._lame_duck = None
         self._promote()
         self._events.append(event)
-        if self._primary.stage is KeyStage.FAILED:
+        if self._primary.failed:
             self._end(Ended(reason=EndReason.KEY_EXPIRED), now)
 
     def _fail(self, event: KeyFailed, now: float) -> None:
-        """A renegotiation may fail: the key before it works on."""
+        """A renegotiation may fail: the key before it works on, and there will be another try."""
         if self._lame_duck is not None:
             self._events.append(RenegotiationFailed(key_id=event.key_id, error=event.error))
+            # By then the peer has given up, too, so that it cannot take the next reset for a PROOF.
+            self._retry_s = now + self._settings.timers.hand_window_s
+            self._renegotiation_wanted = True
             return
         late = isinstance(event.error, NegotiationTimedOut)
         reason = EndReason.NEGOTIATION_TIMEOUT if late else EndReason.NEGOTIATION_FAILED
@@ -442,7 +448,7 @@ class Session(ABC):
 
     def _finish_or_wait(self, now: float) -> None:
         """What says why the session ends should arrive, however many packets are lost."""
-        waits = self._primary.stage is not KeyStage.FAILED and not self._primary.settled
+        waits = not self._primary.failed and not self._primary.settled
         if waits and now < self._give_up_s:
             self._finish_s = now + RECHECK_S
         else:

@@ -108,7 +108,9 @@ class KeyReady:
 
 @dataclass(frozen=True, kw_only=True)
 class RenegotiationFailed:
-    """The old key works on until its tran-window is over, and the session ends with it."""
+    """The old key works on until its tran-window is over, and the session ends with it unless
+    another renegotiation, which starts by itself, succeeds before. A login that this one asked for
+    needs no decision any more."""
 
     key_id: int
     error: DcoError

@@ -116,7 +116,7 @@ class ServerSession(Session):
         """Tells a connected client to come again or to stop, and ends."""
         if self._ended:
             return
-        if self._primary.exchanged and self._primary.stage is not KeyStage.FAILED:
+        if self._primary.exchanged and not self._primary.failed:
             self._send(message, now)
         self._end(Ended(reason=EndReason.LOCAL), now, LINGER_S)
 
@@ -148,7 +148,7 @@ class ServerSession(Session):
         self, now: float, message: AuthFailed, reason: EndReason, error: DcoError | None = None
     ) -> None:
         self._undecided = False
-        if self._primary.stage is not KeyStage.FAILED:
+        if not self._primary.failed:
             self._send(message, now)
         self._end(Ended(reason=reason, error=error, message=message), now, LINGER_S)
 

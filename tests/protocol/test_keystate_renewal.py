@@ -33,7 +33,14 @@ def test_soft_resets_are_told_apart() -> None:
     later = key_state(Role.SERVER, 1)
     later.start(0)
     assert later.judge_soft_reset(1) is SoftReset.ANSWER
-    assert later.judge_soft_reset(2) is SoftReset.STALE
+    # The peer has given up what still goes on here, or has completed it.
+    assert later.judge_soft_reset(2) is SoftReset.ROTATE
+    assert later.judge_soft_reset(3) is SoftReset.STALE
+    later.fail(KeyMessageError("given up here"))
+    assert later.judge_soft_reset(2) is SoftReset.ROTATE
+    first = key_state(Role.SERVER)
+    first.start(0)
+    assert first.judge_soft_reset(1) is SoftReset.STALE
 
 
 def test_repeated_reset_of_a_complete_key_does_not_rotate_it() -> None:

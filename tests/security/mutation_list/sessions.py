@@ -13,6 +13,10 @@ def sessions(name: str) -> str:
     return f"tests/security/test_control_session.py::{name}"
 
 
+def recovery(name: str) -> str:
+    return f"tests/protocol/test_session_recovery.py::{name}"
+
+
 MUTATIONS = [
     # Sessions
     Mutation(
@@ -54,8 +58,50 @@ MUTATIONS = [
         "session-soft-reset-late-message",
         sessions("test_renegotiation_out_of_turn"),
         SESSION,
-        "        if verdict is SoftReset.STALE or packet.message_id:\n",
-        "        if verdict is SoftReset.STALE:\n",
+        "verdict is SoftReset.STALE or packet.message_id or (begins and packet.acks)",
+        "verdict is SoftReset.STALE or (begins and packet.acks)",
+    ),
+    Mutation(
+        "session-soft-reset-proves-nothing",
+        recovery("test_last_acknowledgement_is_lost"),
+        "ovpn_dco/protocol/keystate.py",
+        "                return SoftReset.PROOF\n",
+        "                return SoftReset.STALE\n",
+    ),
+    Mutation(
+        "session-soft-reset-passes-over-a-login",
+        recovery("test_login_without_a_decision_is_not_passed_over"),
+        SESSION,
+        "        if verdict is SoftReset.ROTATE:\n",
+        "        if begins:\n",
+    ),
+    Mutation(
+        "session-unknown-key-id-left-out",
+        recovery("test_key_id_of_which_the_peer_never_heard_is_used_again"),
+        SESSION,
+        "        return key_id if unknown else next_key_id(key_id)\n",
+        "        return next_key_id(key_id)\n",
+    ),
+    Mutation(
+        "session-tries-again-too-early",
+        recovery("test_both_fail_and_begin_again"),
+        SESSION,
+        "            self._retry_s = now + self._settings.timers.hand_window_s\n",
+        "            self._retry_s = now\n",
+    ),
+    Mutation(
+        "session-lame-duck-lost-with-a-failure",
+        recovery("test_one_end_fails_and_the_other_does_not"),
+        SESSION,
+        "        if self._primary.derived:\n            self._retire_primary(now)\n",
+        "        self._retire_primary(now)\n",
+    ),
+    Mutation(
+        "failed-key-state-answers-nothing",
+        "tests/protocol/test_keystate_renewal.py::test_soft_resets_are_told_apart",
+        "ovpn_dco/protocol/keystate.py",
+        "        ready = self.failed or (",
+        "        ready = (",
     ),
     Mutation(
         "session-username-may-change",
