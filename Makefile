@@ -4,6 +4,7 @@ PYTHON       ?= python3
 VENV         ?= .venv
 CLANG        ?= clang
 FUZZ_SECONDS ?= 60
+NEGOTIATIONS ?= 10000
 PYTEST_ARGS  ?=
 BENCH_ARGS   ?=
 # What `make test-installed` runs: what needs the package only, not the source tree.
@@ -18,7 +19,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build debug test test-installed test-sanitized c-test lint lint-python lint-c format \
+.PHONY: help build debug test test-installed test-sanitized soak-control c-test lint lint-python lint-c format \
         fuzz fuzz-corpus fuzz-targets bench docs dist clean
 
 help: ## list the targets
@@ -81,6 +82,9 @@ test-sanitized: build $(VENV)/.extra-test ## unit tests with ASan and UBSan in t
 	    --deselect tests/security/test_secrets.py::test_memory_of_a_deleted_key_is_cleansed \
 	    --deselect tests/security/test_secrets.py::test_memory_of_epoch_secrets_is_cleansed \
 	    --ignore tests/security/test_fork.py
+
+soak-control: build $(VENV)/.extra-test ## handshakes and renegotiations over bad links, NEGOTIATIONS (10000) of them
+	nice $(PY) tests/control_soak.py --negotiations $(NEGOTIATIONS)
 
 # C: tests, lint, fuzzing. Objects of each variant live in build/c/VARIANT.
 
