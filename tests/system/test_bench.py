@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -111,7 +112,8 @@ def test_memory(tmp_path: Path) -> None:
     cases = [(cost["case"]["transport"], cost["case"]["peers"]) for cost in report["memory"]]
     assert cases == [("udp", 200)] * (4 + processor_has_vaes()) + [("tcp", 50)]
     assert all(cost["peer"] > 0 and cost["key"] > 0 for cost in report["memory"])
-    assert "| UDP, AES-256-GCM | 200 | 0 |" in tables.read_text()
+    # What is resident changes by a page or two of its own accord, so that 0 may be 20 a peer.
+    assert re.search(r"^\| UDP, AES-256-GCM \| 200 \| -?\d{1,2} \|", tables.read_text(), re.M)
 
 
 @needs_root
