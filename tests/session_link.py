@@ -92,9 +92,9 @@ class Network:
         login: ClientLogin = LOGIN,
     ) -> None:
         self.now = float(NOW)
-        drawn = random.Random(seed)
+        self.drawn = random.Random(seed)
         self.links: dict[Role, LossyLink[bytes]] = {
-            role: LossyLink(drawn, loss, doubling, jitter_s=jitter_s) for role in Role
+            role: LossyLink(self.drawn, loss, doubling, jitter_s=jitter_s) for role in Role
         }
         self.front = stateless(kind)
         self.client = ClientSession(

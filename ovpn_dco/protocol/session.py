@@ -180,7 +180,7 @@ class Session(ABC):
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` and `packets_to_send` must be called at the latest; -inf: at once;
-        None: never, the session is finished."""
+        None: not before something arrives, or it is finished."""
         if self._finished:
             return None
         earliest = min((time for time in self._deadlines() if time is not None), default=math.inf)
