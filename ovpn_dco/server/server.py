@@ -85,7 +85,7 @@ class Server:
 
     The interface is made in `netns`, the sockets in the namespace of the calling thread. `backend`,
     `workers` and `offloads` are those of `Device.open`. Hooks of the configuration are plain or
-    async callables; docs/server.md says what each gets.
+    async callables; docs/embedding.md says what each gets.
 
     Raises `ConfigError` for a configuration that breaks a rule."""
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import ovpn_dco
 
 
-def nobody_prefix(scratch: Path) -> tuple[str, ...]:
-    """User `nobody` without a capability, in a mount namespace with a TUN node for all.
+def nobody_prefix(scratch: Path, *capabilities: str) -> tuple[str, ...]:
+    """User `nobody` with these capabilities and no other, in a mount namespace with a TUN node for
+    all.
 
     Python and the package may lie where only root may enter: there each gets a way in.
     `scratch` is an empty directory, for what is mounted."""
@@ -22,13 +23,15 @@ def nobody_prefix(scratch: Path) -> tuple[str, ...]:
         f"mount --bind {scratch}/tun /dev/net/tun",
     ]
     for number, (shut, paths) in enumerate(_shut_directories().items()):
-        kept = {path: scratch / f"{number}-{i}" for i, path in enumerate(sorted(paths))}
-        for path, place in kept.items():
+        ways = {path: scratch / f"{number}-{i}" for i, path in enumerate(sorted(paths))}
+        for path, place in ways.items():
             lines += [f"mkdir {place}", f"mount --rbind {_quote(path)} {place}"]
         lines.append(f"mount -t tmpfs -o mode=755 none {_quote(shut)}")
-        for path, place in kept.items():
+        for path, place in ways.items():
             lines += [f"mkdir -p {_quote(path)}", f"mount --rbind {place} {_quote(path)}"]
-    drop = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all"
+    kept = ",".join(["-all", *(f"+{name}" for name in capabilities)])
+    sets = " ".join(f"--{name}={kept}" for name in ("inh-caps", "ambient-caps", "bounding-set"))
+    drop = f"setpriv --reuid=65534 --regid=65534 --clear-groups {sets}"
     lines += ["cd /", f'exec {drop} "$@"']
     return ("unshare", "--mount", "sh", "-c", "\n".join(lines), "sh")
 
