@@ -1,9 +1,9 @@
-"""A configuration as sessions take it.
+"""A configuration as sessions take it. For an attempt of a client, with `tls` a `ReloadingTls`:
 
-config = for_remote(config, remote)                      # clients
-settings = session_settings(config, random_bytes=os.urandom, tls=ReloadingTls(config), ...)
-ClientSession(settings, client_login(config, settings, credentials),
-              wrapping=client_wrapping(config), address=...)"""
+own = for_remote(config, remote)
+settings = session_settings(own, random_bytes=os.urandom, tls=tls)
+ClientSession(settings, client_login(own), client_profile(own, settings),
+              wrapping=client_wrapping(own), address=address)"""
 
 from __future__ import annotations
 
