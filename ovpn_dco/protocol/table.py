@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -21,13 +21,15 @@ from .errors import ProtocolError, Refusal, refused
 from .ratelimit import TokenBucket
 from .replay import ReplayWindow
 from .session import SessionSettings
-from .session_events import Ended, EndReason, PeerReady, SessionEvent
+from .session_events import EndReason, PeerReady, SessionEvent
 from .session_server import ServerSession
 from .wire import decode_header
 
 __all__ = ["Path", "SessionTable"]
 
 REMEMBERED = 4096
+# Timers that were set anew are swept out once they are more than those that run, and this many.
+STALE_MAX = 64
 
 
 class Path(NamedTuple):
@@ -35,6 +37,16 @@ class Path(NamedTuple):
 
     transport: int
     address: Address
+
+
+class _Timer:
+    """When a session is due. One that was set anew, or is not needed, forgets its session."""
+
+    __slots__ = ("due_s", "session")
+
+    def __init__(self, due_s: float, session: ServerSession) -> None:
+        self.due_s = due_s
+        self.session: ServerSession | None = session
 
 
 class _Place:
@@ -84,8 +96,9 @@ class SessionTable:
         self._negotiating: set[ServerSession] = set()
         self._touched: dict[ServerSession, None] = {}
         self._eventful: dict[ServerSession, None] = {}
-        self._deadlines: list[tuple[float, int, ServerSession]] = []
-        self._due: dict[ServerSession, float] = {}
+        self._ready: deque[tuple[ServerSession, SessionEvent]] = deque()
+        self._deadlines: list[tuple[float, int, _Timer]] = []
+        self._timers: dict[ServerSession, _Timer] = {}
         self._finished: list[ServerSession] = []
         self._order = itertools.count()
         self._over: OrderedDict[tuple[Path, bytes], None] = OrderedDict()
@@ -100,7 +113,7 @@ class SessionTable:
 
     @property
     def negotiating(self) -> int:
-        """Sessions without a peer."""
+        """Sessions that never had a peer; those that were refused count until they are over."""
         return len(self._negotiating)
 
     def has(self, path: Path) -> bool:
@@ -111,6 +124,11 @@ class SessionTable:
         """Sessions that are over since the last call, and not in the table any more."""
         finished, self._finished = self._finished, []
         return finished
+
+    def current(self, path: Path) -> ServerSession | None:
+        """The session there that has logged in."""
+        place = self._places.get(path)
+        return place.current if place else None
 
     def path_of(self, session: ServerSession) -> Path | None:
         """Where its packets go; None once it is over."""
@@ -124,7 +142,8 @@ class SessionTable:
         """Takes a packet, and gives the session that it was for, or the answer that must go back
         to where it came from. None: it was refused and counted, and changed nothing.
 
-        `stream`: from a connection, whose other end needs no cookie to prove where it is."""
+        `stream`: from a connection, whose other end needs no cookie to prove where it is. It has
+        one session: a client that begins anew connects anew."""
         self._now = now
         try:
             return self._receive(data, path, now, stream)
@@ -135,8 +154,8 @@ class SessionTable:
     def packets_to_send(self, now: float) -> list[tuple[ServerSession, bytes]]:
         """All that must leave now, to the path of its session."""
         packets: list[tuple[ServerSession, bytes]] = []
-        touched, self._touched = self._touched, {}
-        for session in touched:
+        while self._touched:
+            session, _ = self._touched.popitem()
             if session in self._paths:
                 packets += ((session, data) for data in session.packets_to_send(now))
                 self._schedule(session)
@@ -144,7 +163,7 @@ class SessionTable:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` is due; -inf: now; None: never."""
-        while self._deadlines and self._is_stale(*self._deadlines[0]):
+        while self._deadlines and self._deadlines[0][2].session is None:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
@@ -152,21 +171,23 @@ class SessionTable:
         """Does what is due."""
         self._now = now
         while (due_s := self.next_timeout()) is not None and due_s <= now:
-            session = heapq.heappop(self._deadlines)[2]
-            self._due.pop(session, None)
-            session.handle_timeout(now)
-            self.touch(session)
+            session = heapq.heappop(self._deadlines)[2].session
+            if session is not None:
+                self._stop_timer(session)
+                self.touch(session)
+                session.handle_timeout(now)
 
     def next_event(self) -> tuple[ServerSession, SessionEvent] | None:
         """What happened next to which session; None: nothing more."""
-        while self._eventful:
+        while self._eventful and not self._ready:
             session = next(iter(self._eventful))
             event = session.next_event()
-            if event is not None:
+            if event is None:
+                del self._eventful[session]
+            else:
                 self._follow(session, event)
-                return session, event
-            del self._eventful[session]
-        return None
+                self._ready.append((session, event))
+        return self._ready.popleft() if self._ready else None
 
     # What the owner does
 
@@ -189,6 +210,10 @@ class SessionTable:
         session.move(path.address)
         self.touch(session)
 
+    def stop_admitting(self) -> None:
+        """No more sessions: those that are there go on."""
+        self._max_negotiating = 0
+
     def end_transport(self, transport: int) -> None:
         """A socket is gone, and the sessions through it are."""
         for session in [one for one, path in self._paths.items() if path.transport == transport]:
@@ -204,6 +229,8 @@ class SessionTable:
                 self.touch(session)
                 session.receive(data, path.address, now)
                 return session
+        if stream and path in self._places:
+            raise refused(Refusal.SESSION_UNKNOWN)
         if (path, header.session_id) in self._over:
             raise refused(Refusal.SESSION_OVER)
         if len(self._negotiating) >= self._max_negotiating:
@@ -230,10 +257,8 @@ class SessionTable:
         return session
 
     def _follow(self, session: ServerSession, event: SessionEvent) -> None:
-        if isinstance(event, PeerReady):
+        if isinstance(event, PeerReady) and not session.is_finished:
             self._settle(session)
-        elif isinstance(event, Ended):
-            self._negotiating.discard(session)
 
     def _settle(self, session: ServerSession) -> None:
         """A newcomer has logged in: it is the session of its path from now on."""
@@ -247,22 +272,31 @@ class SessionTable:
             place.current, place.newcomer = session, None
 
     def _displace(self, session: ServerSession) -> None:
+        """Its end is told before whatever takes its place."""
         session.abandon(EndReason.SUPERSEDED)
+        while (event := session.next_event()) is not None:
+            self._ready.append((session, event))
         self.touch(session)
 
     def _schedule(self, session: ServerSession) -> None:
         if session.is_finished:
             self._forget(session)
             return
-        due_s = session.next_timeout()
-        if due_s is None:
-            self._due.pop(session, None)
-        elif due_s != self._due.get(session):
-            self._due[session] = due_s
-            heapq.heappush(self._deadlines, (due_s, next(self._order), session))
+        due_s, timer = session.next_timeout(), self._timers.get(session)
+        if timer is not None and timer.due_s == due_s:
+            return
+        self._stop_timer(session)
+        if due_s is not None:
+            timer = self._timers[session] = _Timer(due_s, session)
+            heapq.heappush(self._deadlines, (due_s, next(self._order), timer))
+            if len(self._deadlines) > 2 * len(self._timers) + STALE_MAX:
+                self._deadlines = [one for one in self._deadlines if one[2].session]
+                heapq.heapify(self._deadlines)
 
-    def _is_stale(self, due_s: float, _order: int, session: ServerSession) -> bool:
-        return self._due.get(session) != due_s
+    def _stop_timer(self, session: ServerSession) -> None:
+        timer = self._timers.pop(session, None)
+        if timer is not None:
+            timer.session = None
 
     def _forget(self, session: ServerSession) -> None:
         """Its cookie is good for a while: late packets must not bring the session back."""
@@ -270,7 +304,8 @@ class SessionTable:
         self._finished.append(session)
         self._leave(session, path)
         self._negotiating.discard(session)
-        self._due.pop(session, None)
+        self._stop_timer(session)
+        self._eventful.pop(session, None)
         if session.remote_session_id is not None:
             self._over[path, session.remote_session_id] = None
             if len(self._over) > REMEMBERED:

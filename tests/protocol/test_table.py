@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
 from control_packets import ADDRESS, ENDS, NOW, stateless
-from session_link import LOGIN, OPTIONS, SERVER_ADDRESS, WRAPPINGS, profile, settings
+from session_link import LOGIN, OPTIONS, SERVER_ADDRESS, WRAPPINGS, profile
+from session_link import settings as session_settings
 
+from ovpn_dco.protocol.keyevents import KeyTimers
+from ovpn_dco.protocol.messages import Info
 from ovpn_dco.protocol.ratelimit import TokenBucket
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.session_client import ClientSession
@@ -29,10 +34,12 @@ ELSEWHERE = Path(1, ("198.51.100.8", 999))
 class Site:
     """A table whose owner lets everybody in, and clients that share a clock with it."""
 
-    def __init__(self, kind: str = "tls-crypt", **limits: Any) -> None:
+    def __init__(
+        self, kind: str = "tls-crypt", *, settings: dict[str, Any] | None = None, **limits: Any
+    ) -> None:
         self.kind = kind
         self.now = float(NOW)
-        shared = settings(Role.SERVER)
+        shared = session_settings(Role.SERVER, **(settings or {}))
         self.table = SessionTable(stateless(kind), lambda _path: shared, **limits)
         self.events: list[tuple[ServerSession, SessionEvent]] = []
         self.clients: dict[Path, ClientSession] = {}
@@ -42,7 +49,7 @@ class Site:
     def client(self, path: Path = HERE) -> ClientSession:
         self.seed += 1
         session = ClientSession(
-            settings(Role.CLIENT, self.seed),
+            session_settings(Role.CLIENT, self.seed),
             LOGIN,
             profile(),
             wrapping=ENDS[self.kind]()[0],
@@ -252,4 +259,94 @@ def test_nothing_is_left_of_sessions_that_are_over() -> None:
     assert len(site.table) == 0
     assert site.table.next_timeout() is None
     assert not site.table._places
-    assert not site.table._due
+    assert not site.table._timers
+
+
+def test_nothing_holds_a_session_that_is_over() -> None:
+    """Not even a timer that was to go off in an hour, behind those of others."""
+    site = Site()
+    site.client(ELSEWHERE)
+    site.run()
+    site.client()
+    site.run()
+    gone = weakref.ref(next(s for s in site.table if site.table.path_of(s) == HERE))
+    site.clients = {}
+    site.events.clear()
+    held = gone()
+    assert held is not None
+    held.abandon(EndReason.LOCAL)
+    site.table.touch(held)
+    held = None
+    site.step()
+    site.events.clear()
+    site.table.take_finished()
+    gc.collect()
+    assert gone() is None
+
+
+def test_timers_that_were_set_anew_do_not_pile_up() -> None:
+    site = Site(settings={"timers": KeyTimers(reneg_s=3600)})
+    site.client()
+    site.run()
+    (session,) = site.table
+    for _ in range(500):
+        site.now += 0.001
+        session.send(Info("again"), site.now)
+        site.table.touch(session)
+        site.step()
+    assert len(site.table._deadlines) < 100
+
+
+def test_the_end_of_a_session_is_told_before_its_place_is_taken() -> None:
+    """The peer of the one must go before that of the other comes: they have one address."""
+    site = Site()
+    site.client()
+    site.run()
+    (first,) = site.table
+    site.client()
+    site.run()
+    (second,) = site.table
+    told = [(s, type(e)) for s, e in site.events if isinstance(e, (Ended, PeerReady))]
+    assert told == [(first, PeerReady), (first, Ended), (second, PeerReady)]
+
+
+def test_a_connection_has_one_session() -> None:
+    site = Site()
+    site.client()
+    site.run(stream=True)
+    (session,) = site.table
+    site.client()
+    site.run(stream=True)
+    assert list(site.table) == [session]
+    assert site.table.refusals["session_unknown"] > 0
+
+
+def test_who_is_refused_counts_until_it_is_over() -> None:
+    """Else those that never acknowledge a refusal would pile up without a limit."""
+    site = Site(max_negotiating=1)
+    site.decides = False
+    site.client()
+    site.run()
+    (session,) = site.table
+    session.refuse(site.now)
+    site.table.touch(session)
+    site.clients = {}
+    site.step()
+    assert site.happened(Ended)
+    site.client(ELSEWHERE)
+    site.run(4)
+    assert list(site.table) == [session]
+    site.clients = {}
+    site.pass_time(60)
+    assert len(site.table) == site.table.negotiating == 0
+
+
+def test_no_more_sessions() -> None:
+    site = Site()
+    site.client()
+    site.run()
+    site.table.stop_admitting()
+    site.client(ELSEWHERE)
+    site.run()
+    assert len(site.table) == 1
+    assert site.table.refusals["table_full"] > 0
