@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Any, TypeAlias
@@ -92,7 +92,7 @@ class Routing:
     """The changes that are in effect for one interface. Calls block for milliseconds.
 
     `apply` does all of a list or, if one fails, none. What is there already exactly as wanted is
-    left alone, then and by `undo`."""
+    left alone, then and by `undo`. One call at a time."""
 
     def __init__(self, name: str, *, namespace: int = -1) -> None:
         """`namespace` is a descriptor, the caller's to close after the last call; < 0: that of the
@@ -116,12 +116,14 @@ class Routing:
         it are undone then."""
         run_in_namespace(self._namespace, lambda: self._apply(changes))
 
-    def undo(self) -> None:
-        """Takes all back, the last first; what is gone already is no matter.
+    def undo(self, chosen: Collection[Change] | None = None) -> None:
+        """Takes these back (None: all), the last first; what is gone already is no matter, nor
+        what was not changed here.
 
         DcoError names the first that failed, after all others were tried; it stays to be undone."""
-        if self._done:
-            run_in_namespace(self._namespace, self._undo)
+        done = [one for one in self._done if chosen is None or one[0] in chosen]
+        if done:
+            run_in_namespace(self._namespace, lambda: self._undo(done))
 
     def _apply(self, changes: Sequence[Change]) -> None:
         already = len(self._done)
@@ -133,21 +135,19 @@ class Routing:
                     if undo is not None:
                         self._done.append((change, undo))
             except BaseException:
-                self._take_back(route, already)
+                self._take_back(route, self._done[already:])
                 raise
 
-    def _undo(self) -> None:
+    def _undo(self, done: list[tuple[Change, _Undo]]) -> None:
         with rtnetlink() as route:
-            failed = self._take_back(route, 0)
+            failed = self._take_back(route, done)
         if failed:
             raise failed[0]
 
-    def _take_back(self, route: Any, down_to: int) -> list[DcoError]:
+    def _take_back(self, route: Any, done: list[tuple[Change, _Undo]]) -> list[DcoError]:
         """Errors are logged and returned; what they are of is kept."""
         failed: list[DcoError] = []
-        kept: list[tuple[Change, _Undo]] = []
-        while len(self._done) > down_to:
-            change, undo = self._done.pop()
+        for change, undo in reversed(done):
             try:
                 with naming(f"{self._name} keeps {change}"):
                     undo(route)
@@ -155,8 +155,8 @@ class Routing:
                 if error.errno not in _GONE:
                     logger.warning("%s", error)
                     failed.append(error)
-                    kept.insert(0, (change, undo))
-        self._done += kept
+                    continue
+            self._done.remove((change, undo))
         return failed
 
 

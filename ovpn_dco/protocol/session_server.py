@@ -69,7 +69,29 @@ class ServerSession(Session):
         self._dispatch(admitted.packet, now)
         self._pump(now)
 
+    @property
+    def is_undecided(self) -> bool:
+        """Whether a login waits for `accept` or `refuse`."""
+        return self._undecided and not self._ended
+
     # What the owner does
+
+    def agree(self, now: float) -> Agreement | None:
+        """How the data channel would work if the client were let in; None if there is nothing that
+        both can do, which the client is told: the session has ended then. `InvalidArgument`
+        (EINVAL) without an `AuthRequired`."""
+        self._check_undecided()
+        try:
+            return agree_as_server(
+                self._announcement,
+                self._compatibility,
+                ciphers=self._settings.ciphers,
+                features=self._settings.features,
+                fallback=self._settings.fallback,
+            )
+        except NegotiationFailed as error:
+            self._send_away(now, AuthFailed(error.auth_failed), EndReason.DISAGREEMENT, error)
+            return None
 
     def accept(
         self, now: float, *, username: str, peer_id: int = 0, options: Iterable[str] = ()
@@ -85,7 +107,7 @@ class ServerSession(Session):
             if username != self._username:
                 self._refuse_change(now, "another username at a renegotiation")
                 return
-        elif not self._agree(now, peer_id, tuple(options)):
+        elif not self._prepare_push(now, peer_id, tuple(options)):
             return
         self._username = username
         self._undecided, self._accepted = False, True
@@ -126,18 +148,9 @@ class ServerSession(Session):
         if not self._undecided or self._ended:
             raise InvalidArgument(errno.EINVAL, "no login waits for a decision")
 
-    def _agree(self, now: float, peer_id: int, options: tuple[str, ...]) -> bool:
-        """Whether there is a data channel that both can use; tells the client if not."""
-        try:
-            agreement = agree_as_server(
-                self._announcement,
-                self._compatibility,
-                ciphers=self._settings.ciphers,
-                features=self._settings.features,
-                fallback=self._settings.fallback,
-            )
-        except NegotiationFailed as error:
-            self._send_away(now, AuthFailed(error.auth_failed), EndReason.DISAGREEMENT, error)
+    def _prepare_push(self, now: float, peer_id: int, options: tuple[str, ...]) -> bool:
+        agreement = self.agree(now)
+        if agreement is None:
             return False
         pushed = (*options, f"peer-id {peer_id}", *agreement.pushed_options())
         build_push(PushReply, pushed)  # what cannot be sent is the owner's mistake, told at once

@@ -20,6 +20,8 @@ from ..model import Address, ControlPacket, ControlTransport, Event
 __all__ = ["ControlDriver", "ControlHandler"]
 
 BATCH = 64
+RETRY_S = 1.0
+"""When to go on after a mistake that has interrupted a `flush`."""
 
 logger = logging.getLogger("ovpn_dco.runtime")
 
@@ -124,19 +126,24 @@ class ControlDriver:
         self._settle()
 
     def _settle(self) -> None:
-        self._guarded(lambda: self._handler.flush(self._clock()))
+        went_well = self._guarded(lambda: self._handler.flush(self._clock()))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         due_s = self._handler.next_timeout()
+        if not went_well:
+            retry_s = self._clock() + RETRY_S
+            due_s = retry_s if due_s is None else min(due_s, retry_s)
         if due_s is not None and self._fd >= 0:
             delay_s = max(0.0, due_s - self._clock())
             self._timer = self._loop.call_later(delay_s, self._expired)
 
     @staticmethod
-    def _guarded(step: Callable[[], None]) -> None:
+    def _guarded(step: Callable[[], None]) -> bool:
         """A mistake in the handling of one packet must not end the service for all peers."""
         try:
             step()
         except Exception:
             logger.exception("unexpected error; what caused it was dropped")
+            return False
+        return True

@@ -180,7 +180,10 @@ class Authenticator:
         self._auth = config.auth
         self._verify = config.verify
         self._limit_s = config.tls.handshake_window_s
-        self._longest_s = max(config.data.renegotiate_s // 2, self._limit_s)
+        self.longest_s = self._limit_s
+        """How long a login may take that waits for a person."""
+        if config.auth.user_pass_hook is not None:
+            self.longest_s = max(config.data.renegotiate_s // 2, self._limit_s)
         # Whoever answers for the management interface gives a hook that asks there.
         self._needs_password = (
             config.auth.user_pass_hook is not None or config.management.client_auth
@@ -328,7 +331,7 @@ class Authenticator:
         def request_pend(timeout_s: int) -> None:
             if timeout_s < 1:
                 raise InvalidArgument(errno.EINVAL, "timeout_s must be positive")
-            granted_s = min(timeout_s, self._longest_s)
+            granted_s = min(timeout_s, self.longest_s)
             limit.extend(granted_s)
             pend(granted_s)
 

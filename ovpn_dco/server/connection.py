@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config import ServerConfig
+from ..config import ClientOverrides, ServerConfig
 from ..device import Device
-from ..errors import DcoError
+from ..errors import AlreadyExists, DcoError, InvalidArgument, NotFound
 from ..model import Address, Cipher, ControlTransport, PeerEvent, PeerStats
+from ..net.rtnetlink import IpNetwork
 from ..protocol.keyevents import KeyExpired, KeyPromotionDue
-from ..protocol.messages import AuthFailed, CrResponse, Halt, PushReply, Refused, Restart
+from ..protocol.messages import (
+    AuthFailed,
+    AuthFailedTemporarily,
+    CrResponse,
+    Halt,
+    PushReply,
+    Refused,
+    Restart,
+)
 from ..protocol.session_events import (
     AuthRequired,
     ControlMessage,
@@ -36,11 +45,13 @@ from ..runtime.data_channel import DataChannel
 from ..runtime.profile import check_agreement
 from .authentication import NO_NAME, Authenticator, Identity, SessionLogin
 from .hooks import LoginDenied
+from .listeners import is_stream, shown
 from .notices import ConnectedClient, Notifier
 from .overrides import ClientSettings, ConnectRequest, OverrideReader
 from .pool import AddressPool, Lease, PeerIds
+from .system_routes import SystemRoutes, networks_of
 
-__all__ = ["Connection", "Facilities", "shown"]
+__all__ = ["Connection", "Facilities"]
 
 _log = logging.getLogger("ovpn_dco.server")
 
@@ -58,9 +69,11 @@ class Facilities:
     authenticator: Authenticator
     overrides: OverrideReader
     notifier: Notifier
+    system_routes: SystemRoutes
     wake: Callable[[], None]
     by_peer: dict[int, Connection] = field(default_factory=dict)
     by_name: dict[str, Connection] = field(default_factory=dict)
+    logins: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class Connection:
@@ -83,6 +96,7 @@ class Connection:
         self._login = SessionLogin(shared.authenticator)
         self._tasks: set[asyncio.Task[None]] = set()
         self._settings: ClientSettings | None = None
+        self._networks: tuple[IpNetwork, ...] = ()
         self._lease: Lease | None = None
         self._peer_id: int | None = None
         self._channel: DataChannel | None = None
@@ -121,6 +135,8 @@ class Connection:
 
     def take(self, event: SessionEvent, now: float) -> None:
         """An event of the session."""
+        if self._over:
+            return
         match event:
             case AuthRequired():
                 self._start(self._decide(event))
@@ -141,7 +157,7 @@ class Connection:
 
     def send(self, driver: ControlDriver, data: bytes) -> None:
         """A packet of the session."""
-        if self._is_stream:
+        if is_stream(self.transport):
             driver.send(self.transport, data)
         else:
             driver.send(self.transport, data, self.path.address, self.local)
@@ -154,8 +170,13 @@ class Connection:
 
     def take_address(self, remote: Address, local: Address | None) -> None:
         """Moves the peer onto an address that the engine kept for another one."""
-        if self._channel is not None:
+        if self._channel is None:
+            return
+        try:
             self._channel.peer.set(remote=remote)
+        except (NotFound, InvalidArgument) as error:
+            _log.warning("%s: cannot be moved to %s: %s", self, shown(remote), error)
+        else:
             self.moved(remote, local)
 
     def is_about(self, event: PeerEvent) -> bool:
@@ -170,10 +191,11 @@ class Connection:
         same = (mine.common_name, mine.username) == (theirs.common_name, theirs.username)
         return not same or mine.common_name == NO_NAME
 
-    def close(self, reason: EndReason) -> None:
-        """Ends without a word, and gives everything back at once."""
+    def close(self, reason: EndReason, stats: PeerStats | None = None) -> None:
+        """Ends without a word, and gives everything back at once. `stats` are the last counters of
+        a peer that is gone already."""
         self.session.abandon(reason)
-        self._end(Ended(reason=reason))
+        self._end(Ended(reason=reason), stats)
         self._shared.table.touch(self.session)
 
     def renegotiate(self) -> None:
@@ -190,8 +212,9 @@ class Connection:
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        for running in (self._tasks, self._shared.logins):
+            running.add(task)
+            task.add_done_callback(running.discard)
 
     async def _decide(self, asked: AuthRequired) -> None:
         try:
@@ -201,7 +224,7 @@ class Connection:
             self._refuse(denied.message)
         except DcoError as error:
             _log.error("%s: cannot be let in: %s", self, error)
-            self._refuse(None)
+            self._refuse(AuthFailedTemporarily("the server has no room"))
         except Exception:
             _log.exception("%s: unexpected error at the login", self)
             self._refuse(None)
@@ -213,7 +236,7 @@ class Connection:
         remote = self.path.address
         now = self._shared.clock.now()
         identity = await self._login.authenticate(asked, now=now, remote=remote, pend=self._pend)
-        if identity is None or self._over:
+        if identity is None or not self.session.is_undecided:
             return
         if asked.key_id:
             self._accept_again(identity)
@@ -226,47 +249,66 @@ class Connection:
             environment=asked.announcement.environment,
         )
         settings = await self._shared.overrides.read(request)
-        if self._over:
+        if not self.session.is_undecided:
             return
-        now = self._shared.clock.now()
+        # The way to the client must be there before the client can be told that it is.
+        self._networks = networks_of(settings.overrides, self._shared.config.pool)
+        await self._shared.system_routes.hold(self._networks)
+        if self.session.is_undecided:
+            self._accept(identity, settings, asked.announcement.mtu_max)
+
+    def _accept(self, identity: Identity, settings: ClientSettings, mtu_max: int | None) -> None:
+        """Lets the client in; what it was before goes only if nothing speaks against that."""
+        shared, now = self._shared, self._shared.clock.now()
+        agreement = self.session.agree(now)
+        if agreement is None:
+            return
+        try:
+            check_agreement(shared.config.data, agreement)
+        except DcoError as error:
+            raise LoginDenied(str(error)) from None
         if settings.overrides.username is not None:
             identity = self._login.rename(settings.overrides.username, now=now)
-        self._displace_namesake(identity)
-        self._accept(identity, settings, asked.announcement.mtu_max, now)
-
-    def _displace_namesake(self, identity: Identity) -> None:
-        """A client that connects anew takes the place, and the addresses, of what it was."""
-        shared, name = self._shared, identity.common_name
-        if shared.config.pool.duplicate_cn or name == NO_NAME:
-            return
-        before = shared.by_name.get(name)
-        if before is not None and before is not self:
-            before.close(EndReason.SUPERSEDED)
-        shared.by_name[name] = self
-
-    def _accept(
-        self, identity: Identity, settings: ClientSettings, mtu_max: int | None, now: float
-    ) -> None:
-        shared, overrides = self._shared, settings.overrides
         self._settings = settings
-        self._peer_id = shared.peer_ids.acquire()
-        self._lease = shared.pool.acquire(
-            identity.common_name, ipv4=overrides.ipv4, ipv6=overrides.ipv6
-        )
-        server = shared.config.pool.local_ipv6
-        gateway = overrides.ipv6_remote or (server.ip if server else None)
-        mtu = [] if mtu_max is None else [f"tun-mtu {min(mtu_max, shared.config.mtu.tun_mtu)}"]
+        lease = self._take_place(identity, settings.overrides)
         self.session.accept(
             now,
             username=identity.username,
-            peer_id=self._peer_id,
-            options=(
-                *settings.options,
-                *self._lease.pushed_options(gateway),
-                *mtu,
-                *identity.pushed_options,
-            ),
+            peer_id=self._peer_id or 0,
+            options=(*self._options(settings, lease, mtu_max), *identity.pushed_options),
         )
+
+    def _take_place(self, identity: Identity, overrides: ClientOverrides) -> Lease:
+        """Peer id and addresses. A client that connects anew takes the place of what it was, and
+        its addresses; if it cannot, that one stays."""
+        shared, name = self._shared, identity.common_name
+        has_one_place = not shared.config.pool.duplicate_cn and name != NO_NAME
+        before = shared.by_name.get(name) if has_one_place else None
+        self._peer_id = shared.peer_ids.acquire(instead_of=before._peer_id if before else None)
+        self._lease = shared.pool.acquire(
+            name,
+            ipv4=overrides.ipv4,
+            ipv6=overrides.ipv6,
+            instead_of=before._lease if before else None,
+        )
+        if before is not None:
+            before.close(EndReason.SUPERSEDED)
+        if has_one_place:
+            shared.by_name[name] = self
+        return self._lease
+
+    def _options(
+        self, settings: ClientSettings, lease: Lease, mtu_max: int | None
+    ) -> Iterator[str]:
+        """What is pushed; the token is a secret and comes apart."""
+        config = self._shared.config
+        yield from settings.options
+        server = config.pool.local_ipv6
+        yield from lease.pushed_options(
+            settings.overrides.ipv6_remote or (server.ip if server else None)
+        )
+        if mtu_max is not None:
+            yield f"tun-mtu {min(mtu_max, config.mtu.tun_mtu)}"
 
     def _accept_again(self, identity: Identity) -> None:
         now = self._shared.clock.now()
@@ -275,14 +317,12 @@ class Connection:
             self.session.send(PushReply(identity.pushed_options), now)
 
     def _refuse(self, message: AuthFailed | None) -> None:
-        if not self._over:
-            self._attempt(
-                lambda: self.session.refuse(self._shared.clock.now(), message),
-                self._shared.clock.now(),
-            )
+        """Unless nobody waits for the answer any more."""
+        if self.session.is_undecided:
+            self.session.refuse(self._shared.clock.now(), message)
 
     def _pend(self, timeout_s: int) -> None:
-        if not self._over:
+        if self.session.is_undecided:
             self.session.pend(self._shared.clock.now(), timeout_s)
             self._shared.table.touch(self.session)
             self._shared.wake()
@@ -294,8 +334,7 @@ class Connection:
         shared, lease = self._shared, self._lease
         assert lease is not None
         assert self._settings is not None
-        check_agreement(shared.config.data, event.agreement)
-        keepalive, udp = shared.config.keepalive, not self._is_stream
+        keepalive, udp = shared.config.keepalive, not is_stream(self.transport)
         multihome = udp and shared.config.transport.multihome
         channel = DataChannel(
             shared.device,
@@ -310,15 +349,17 @@ class Connection:
         )
         self._channel, self._cipher = channel, event.agreement.cipher
         shared.by_peer[event.peer_id] = self
-        for network in self._settings.overrides.iroutes:
-            shared.device.routes.add(str(network), channel.peer)
+        self._own_networks(channel, self._settings.overrides.iroutes)
         addresses = " ".join(map(str, lease.addresses))
         _log.info("%s: connected as %s, %s", self, addresses, event.agreement.cipher.value)
         shared.notifier.connected(self.view())
 
-    @property
-    def _is_stream(self) -> bool:
-        return getattr(self.transport, "accepted", False)
+    def _own_networks(self, channel: DataChannel, networks: Iterable[IpNetwork]) -> None:
+        for network in networks:
+            try:
+                self._shared.device.routes.add(str(network), channel.peer)
+            except AlreadyExists:
+                _log.warning("%s: %s is behind another client already", self, network)
 
     def _change_key(self, event: KeyReady | KeyPromotionDue | KeyExpired) -> None:
         if self._channel is not None:
@@ -336,7 +377,7 @@ class Connection:
 
     # The end
 
-    def _end(self, event: Ended) -> None:
+    def _end(self, event: Ended, stats: PeerStats | None = None) -> None:
         if self._over:
             return
         self._over = True
@@ -347,28 +388,24 @@ class Connection:
         level = logging.INFO if self.is_connected else logging.DEBUG
         detail = f": {event.error}" if event.error else ""
         _log.log(level, "%s: ended, %s%s", self, event.reason.value, detail)
-        self._give_back(event)
+        self._give_back(event.reason, stats)
         identity = self._login.identity
         if identity is not None and shared.by_name.get(identity.common_name) is self:
             del shared.by_name[identity.common_name]
 
-    def _give_back(self, event: Ended) -> None:
+    def _give_back(self, reason: EndReason, last: PeerStats | None) -> None:
         shared, channel = self._shared, self._channel
         if channel is not None:
             view = self.view()
             self._channel = None
-            stats = channel.close() or view.stats
+            stats = last or channel.close() or view.stats
             del shared.by_peer[channel.peer.peer_id]
-            shared.notifier.disconnected(view, event.reason, stats)
-        if self._lease is not None:
+            shared.notifier.disconnected(view, reason, stats)
+        shared.system_routes.release(self._networks)
+        self._networks = ()
+        if self._lease is not None and self._lease in shared.pool:
             shared.pool.release(self._lease)
-            self._lease = None
+        self._lease = None
         if self._peer_id is not None:
             shared.peer_ids.release(self._peer_id)
             self._peer_id = None
-
-
-def shown(address: Address) -> str:
-    """An address as people write it."""
-    host = f"[{address[0]}]" if len(address) == 4 else address[0]
-    return f"{host}:{address[1]}"

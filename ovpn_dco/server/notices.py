@@ -64,11 +64,15 @@ class ResponseNotice:
 
 
 class Notifier:
-    """Runs hooks that nobody waits for, one task each; what they raise is logged."""
+    """Runs hooks that nobody waits for; what they raise is logged.
+
+    About one address, and about one client, they are told one thing after the other, in the order
+    in which it happened; about different ones at the same time."""
 
     def __init__(self, hooks: ServerHooks) -> None:
         self._hooks = hooks
         self._tasks: set[asyncio.Task[None]] = set()
+        self._last: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def connected(self, client: ConnectedClient) -> None:
         """The client has a peer."""
@@ -78,17 +82,20 @@ class Notifier:
         """It is gone."""
         self._learn("delete", client)
         notice = DisconnectNotice(client=replace(client, stats=stats), reason=reason)
-        self._run("client_disconnect", self._hooks.client_disconnect, notice)
+        self._run("client_disconnect", self._hooks.client_disconnect, notice, client.common_name)
 
     def responded(self, client: ConnectedClient | None, message: CrResponse) -> None:
         """It has answered a question."""
         notice = ResponseNotice(client=client, response=message.response)
-        self._run("client_response", self._hooks.client_response, notice)
+        name = client.common_name if client else ""
+        self._run("client_response", self._hooks.client_response, notice, name)
 
     async def close(self) -> None:
-        """Waits for those that run."""
+        """Waits for those that run, as long as one may take."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=HOOK_LIMIT_S)
+            _, late = await asyncio.wait(self._tasks, timeout=HOOK_LIMIT_S)
+            for task in late:
+                task.cancel()
 
     def _learn(self, operation: str, client: ConnectedClient) -> None:
         for interface in (client.ipv4, client.ipv6):
@@ -98,16 +105,30 @@ class Notifier:
                     address=str(interface.ip),
                     common_name=client.common_name,
                 )
-                self._run("learn_address", self._hooks.learn_address, notice)
+                self._run("learn_address", self._hooks.learn_address, notice, notice.address)
 
-    def _run(self, name: str, hook: Callable[..., Any] | None, notice: object) -> None:
-        if hook is not None:
-            task = asyncio.get_running_loop().create_task(self._call(name, hook, notice))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _run(
+        self, name: str, hook: Callable[..., Any] | None, notice: object, subject: str
+    ) -> None:
+        if hook is None:
+            return
+        key = name, subject
+        call = self._call(name, hook, notice, after=self._last.get(key))
+        task = self._last[key] = asyncio.get_running_loop().create_task(call)
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._forget(key, done))
+
+    def _forget(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._last.get(key) is task:
+            del self._last[key]
 
     @staticmethod
-    async def _call(name: str, hook: Callable[..., Any], notice: object) -> None:
+    async def _call(
+        name: str, hook: Callable[..., Any], notice: object, after: asyncio.Task[None] | None
+    ) -> None:
+        if after is not None:
+            await asyncio.wait({after})
         try:
             await ask(hook, notice, name, TimeLimit(HOOK_LIMIT_S))
         except Exception as error:

@@ -6,20 +6,21 @@ IPv6 address together, so a client's two addresses belong to each other."""
 from __future__ import annotations
 
 import errno
-import heapq
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import TypeAlias
 
 from ovpn_dco.config import PoolConfig
-from ovpn_dco.errors import AddressInUse, InvalidArgument, LimitReached, NotFound
+from ovpn_dco.errors import AddressInUse, DcoError, InvalidArgument, LimitReached, NotFound
 
 __all__ = ["AddressPool", "Lease", "PeerIds", "Remembered"]
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 
+RESTING = 1024
+"""Peer ids that are not given out again yet."""
 MAX_SLOTS = 1 << 16
 """Slots of the largest pool: an IPv4 /16, and as much of an IPv6 network."""
 
@@ -92,12 +93,31 @@ class AddressPool:
         *,
         ipv4: IPv4Interface | None = None,
         ipv6: IPv6Interface | None = None,
+        instead_of: Lease | None = None,
     ) -> Lease:
-        """Addresses for a client. `ipv4` and `ipv6` are those that it must have.
+        """Addresses for a client. `ipv4` and `ipv6` are those that it must have. `instead_of` is
+        released, unless this fails.
 
         A required address inside of the pool brings the other one of its slot along. A family
         without a pool and without a required address stays None. AddressInUse (EADDRINUSE) for a
         required address that somebody holds, LimitReached (ENOSPC) if no slot is free."""
+        if instead_of is not None:
+            self.release(instead_of)
+        try:
+            lease = self._choose(common_name, ipv4, ipv6)
+        except DcoError:
+            if instead_of is not None:
+                self._hold(instead_of)
+            raise
+        self._hold(lease)
+        return lease
+
+    def __contains__(self, lease: Lease) -> bool:
+        return lease in self._leases
+
+    def _choose(
+        self, common_name: str, ipv4: IPv4Interface | None, ipv6: IPv6Interface | None
+    ) -> Lease:
         for required in _addresses(ipv4, ipv6):
             if required in self._held:
                 message = f"{required} is in use"
@@ -106,12 +126,13 @@ class AddressPool:
         if index is not None:
             ipv4 = ipv4 or self._ipv4(index)
             ipv6 = ipv6 or self._ipv6(index)
-        lease = Lease(ipv4, ipv6)
+        return Lease(ipv4, ipv6)
+
+    def _hold(self, lease: Lease) -> None:
         self._leases.add(lease)
         self._held.update(lease.addresses)
         for index in self._slots(lease):
             self._free.pop(index, None)
-        return lease
 
     def release(self, lease: Lease) -> None:
         """Frees the addresses. NotFound (ENOENT) for a lease that is not held, or not any more."""
@@ -252,24 +273,27 @@ def _size(config: PoolConfig) -> int:
 
 
 class PeerIds:
-    """Numbers of peers, the lowest that is free first. There are `limit` of them, from 0 on."""
+    """Numbers of peers, from 0 on. At most `limit` are in use at one time.
+
+    One that was released rests while others are: a message that is still on its way from the peer
+    that had it must not count for the next one."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._unused = 0
-        self._released: list[int] = []
+        self._released: deque[int] = deque()
         self._held: set[int] = set()
 
-    def acquire(self) -> int:
-        """LimitReached (ENOSPC) if all are in use."""
-        if self._released:
-            peer_id = heapq.heappop(self._released)
-        elif self._unused < self._limit:
-            peer_id = self._unused
-            self._unused += 1
-        else:
+    def acquire(self, *, instead_of: int | None = None) -> int:
+        """LimitReached (ENOSPC) if all are in use, not counting `instead_of`."""
+        if len(self._held) - (instead_of in self._held) >= self._limit:
             message = f"{self._limit} clients are connected"
             raise LimitReached(errno.ENOSPC, message, attribute="max-clients")
+        if len(self._released) >= RESTING:
+            peer_id = self._released.popleft()
+        else:
+            peer_id = self._unused
+            self._unused += 1
         self._held.add(peer_id)
         return peer_id
 
@@ -278,4 +302,4 @@ class PeerIds:
         if peer_id not in self._held:
             raise NotFound(errno.ENOENT, f"peer id {peer_id} is not in use", attribute="peer_id")
         self._held.remove(peer_id)
-        heapq.heappush(self._released, peer_id)
+        self._released.append(peer_id)

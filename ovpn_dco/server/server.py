@@ -8,7 +8,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -21,7 +21,6 @@ from ..model import (
     ControlTransport,
     DeleteReason,
     Event,
-    Feature,
     InterfaceGone,
     KeySwapNeeded,
     Mode,
@@ -36,24 +35,22 @@ from ..net import Netns
 from ..protocol.datamessage import is_exit
 from ..protocol.messages import Halt, Restart
 from ..protocol.ratelimit import TokenBucket
-from ..protocol.session import SessionSettings
 from ..protocol.session_events import EndReason
 from ..protocol.session_server import ServerSession
 from ..protocol.statickey import Metadata
 from ..protocol.table import Path, SessionTable
 from ..runtime.clock import Clock, SystemClock
 from ..runtime.control import ControlDriver
-from ..runtime.profile import session_settings
-from ..runtime.sockets import listen
 from ..runtime.tls_profile import ReloadingTls
 from ..runtime.wrap_profile import replay_window, server_front, stateless_server
-from ..transport import Transport
 from .authentication import Authenticator
-from .connection import Connection, Facilities, shown
+from .connection import Connection, Facilities
+from .listeners import Listeners, hang_up, is_stream
 from .notices import ConnectedClient, Notifier
 from .overrides import OverrideReader
 from .pool import AddressPool, PeerIds
 from .poolfile import PoolFile
+from .system_routes import SystemRoutes
 
 __all__ = ["Server", "ServerStats"]
 
@@ -112,11 +109,11 @@ class Server:
         self._driver: ControlDriver | None = None
         self._shared: Facilities | None = None
         self._connections: dict[ServerSession, Connection] = {}
-        self._listeners: list[tuple[Protocol, Transport]] = []
-        self._settings: dict[Protocol, SessionSettings] = {}
+        self._listeners: Listeners | None = None
         self._pool_file: PoolFile | None = None
         self._housekeeping: asyncio.Task[None] | None = None
         self._closed: asyncio.Future[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._accepted = 0
 
     @classmethod
@@ -141,8 +138,7 @@ class Server:
     @property
     def addresses(self) -> tuple[tuple[Protocol, Address], ...]:
         """What it listens on."""
-        found = ((protocol, transport.info().local) for protocol, transport in self._listeners)
-        return tuple((protocol, local) for protocol, local in found if local is not None)
+        return self._listeners.addresses if self._listeners else ()
 
     @property
     def clients(self) -> tuple[ConnectedClient, ...]:
@@ -175,16 +171,16 @@ class Server:
         """Makes the interface and listens. `DcoError` says what failed, and nothing is left."""
         if self._closed is not None:
             raise InvalidArgument(errno.EINVAL, "the server was started before")
-        self._closed = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._closed = loop.create_future()
         try:
             self._open_device()
-            self._prepare()
-            for host, port, protocol in self._config.listeners():
-                await self._listen(host, port, protocol)
+            await self._prepare()
         except BaseException:
             await self._tear_down()
+            self._closed = None
             raise
-        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+        self._housekeeping = loop.create_task(self._keep_house())
 
     async def wait_closed(self) -> None:
         """Until `close`, or until the server cannot go on: raises why."""
@@ -194,12 +190,10 @@ class Server:
 
     async def close(self) -> None:
         """Tells the clients, and removes everything. Idempotent."""
-        if self._device is None:
-            return
-        await self._say_goodbye()
-        await self._tear_down()
-        if self._closed is not None and not self._closed.done():
-            self._closed.set_result(None)
+        if self._ending is None and self._device is not None:
+            self._ending = asyncio.get_running_loop().create_task(self._end())
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
 
     def disconnect(self, peer_id: int, *, message: Restart | Halt | None = None) -> None:
         """Sends a client away: to come again, unless `message` says otherwise. NotFound."""
@@ -230,16 +224,18 @@ class Server:
             **self._device_options,
         )
 
-    def _prepare(self) -> None:
+    async def _prepare(self) -> None:
         config, device = self._config, self.device
+        _warn_of_what_is_missing(config)
         self._driver = ControlDriver(device, self, self._clock.now)
+        authenticator = Authenticator(config)
+        listeners = Listeners(config, device, ReloadingTls(config), login_s=authenticator.longest_s)
         verify = config.hooks.tls_crypt_v2_verify
         front = server_front(config, verify_metadata=_plain(verify) if verify else None)
         frequency = config.limits.connect_frequency
-        self._tls = ReloadingTls(config)
         table = SessionTable(
             stateless_server(config, front, os.urandom),
-            self._settings_for,
+            listeners.settings_for,
             window=lambda: replay_window(config.data),
             max_negotiating=config.pool.max_clients + HEADROOM,
             admissions=_bucket(frequency, self._clock.now()) if frequency else None,
@@ -247,6 +243,7 @@ class Server:
         pool = AddressPool(config.pool)
         self._pool_file = PoolFile(pool, config.pool, now=self._clock.now())
         self._pool_file.load()
+        routes = SystemRoutes(config, device, self._device_options["netns"])
         self._shared = Facilities(
             config=config,
             device=device,
@@ -254,47 +251,26 @@ class Server:
             clock=self._clock,
             pool=pool,
             peer_ids=PeerIds(config.pool.max_clients),
-            authenticator=Authenticator(config),
+            authenticator=authenticator,
             overrides=OverrideReader(config),
             notifier=Notifier(config.hooks),
+            system_routes=routes,
             wake=self._driver.wake,
         )
-
-    async def _listen(self, host: str | None, port: int, protocol: Protocol) -> None:
-        config, device = self._config, self.device
-        sock = await listen(host, port, protocol, config.transport)
-        with sock:
-            if protocol.is_tcp:
-                deadline_s = config.tls.handshake_window_s
-                transport = device.listen_tcp(sock, deadline_s=deadline_s)
-            else:
-                transport = device.attach_udp(
-                    sock,
-                    send_buffer=config.transport.sndbuf or None,
-                    receive_buffer=config.transport.rcvbuf or None,
-                )
-        self._listeners.append((protocol, transport))
-        local = transport.info().local
-        _log.info("listening on %s %s", protocol.value, shown(local) if local else "")
-
-    def _settings_for(self, path: Path) -> SessionSettings:
-        """Connections have no listener's number of their own, and all TCP is alike."""
-        spoken = {transport.transport_id: protocol for protocol, transport in self._listeners}
-        protocol = spoken.get(path.transport, Protocol.TCP)
-        if protocol not in self._settings:
-            transport = replace(self._config.transport, protocol=protocol)
-            self._settings[protocol] = session_settings(
-                replace(self._config, transport=transport),
-                random_bytes=os.urandom,
-                tls=self._tls,
-                epoch=Feature.EPOCH_KEYS in self.device.features,
-            )
-        return self._settings[protocol]
+        await routes.open()
+        await listeners.open()
+        self._listeners = listeners
 
     async def _say_goodbye(self) -> None:
         """RESTART to all that are connected, where the configuration wants it."""
         notify = self._config.transport.explicit_exit_notify
-        if not notify or self._shared is None or not self._shared.by_peer:
+        if self._shared is None:
+            return
+        self._shared.table.stop_admitting()
+        for connection in list(self._connections.values()):
+            if not connection.is_connected:
+                connection.close(EndReason.LOCAL)
+        if not notify or not self._shared.by_peer:
             return
         message = Restart(next_remote=notify > 1)
         told = list(self._shared.by_peer.values())
@@ -307,21 +283,35 @@ class Server:
             if all(one.session.has_arrived for one in told):
                 break
 
+    async def _end(self) -> None:
+        try:
+            await self._say_goodbye()
+        finally:
+            await self._tear_down()
+            if self._closed is not None and not self._closed.done():
+                self._closed.set_result(None)
+
     async def _tear_down(self) -> None:
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
+        """First all that needs no waiting, so that nothing of it is left whatever comes."""
+        shared, device = self._shared, self._device
+        if self._driver is not None:
+            self._driver.close()
         for connection in list(self._connections.values()):
             connection.close(EndReason.LOCAL)
         self._connections.clear()
-        if self._shared is not None:
-            await self._shared.notifier.close()
-        if self._driver is not None:
-            self._driver.close()
-        if self._device is not None:
-            self._device.close()
+        if device is not None:
+            device.close()
+        self._device = self._driver = self._shared = self._listeners = None
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            await asyncio.wait({self._housekeeping})
         if self._pool_file is not None:
             await self._pool_file.save(self._clock.now())
-        self._device = self._driver = self._shared = None
+        if shared is not None:
+            await shared.system_routes.close()
+            if shared.logins:
+                await asyncio.wait(shared.logins)
+            await shared.notifier.close()
 
     async def _keep_house(self) -> None:
         """What has to be done now and then."""
@@ -333,7 +323,9 @@ class Server:
 
     def _fail(self, error: DcoError) -> None:
         if self._closed is not None and not self._closed.done():
+            _log.error("%s", error)
             self._closed.set_exception(error)
+            self._closed.exception()  # told already, if nobody waits for it
 
     # ControlHandler
 
@@ -345,7 +337,7 @@ class Server:
             self._receive_message(packet.peer_id, packet.data)
         elif transport is not None and remote is not None:
             path = Path(transport.transport_id, remote)
-            stream = _is_stream(transport)
+            stream = is_stream(transport)
             outcome = shared.table.receive(packet.data, path, now, stream=stream)
             if isinstance(outcome, bytes):
                 driver.send(transport, outcome, remote, packet.local)
@@ -392,7 +384,11 @@ class Server:
         table = self._running()[0].table
         while (item := table.next_event()) is not None:
             session, event = item
-            self._connections[session].take(event, now)
+            try:
+                self._connections[session].take(event, now)
+            except Exception:
+                _log.exception("%s: unexpected error", self._connections[session])
+                self._connections[session].close(EndReason.LOCAL)
 
     def _meet(
         self, session: ServerSession, path: Path, transport: ControlTransport, local: Address | None
@@ -411,7 +407,7 @@ class Server:
             connection = self._connections.pop(session, None)
             if connection is not None:
                 connection.close(EndReason.LOCAL)
-                if _is_stream(connection.transport):
+                if is_stream(connection.transport):
                     hang_up(connection.transport)
 
     def _receive_message(self, peer_id: int, data: bytes) -> None:
@@ -422,9 +418,9 @@ class Server:
     def _follow_peer(self, connection: Connection, event: PeerEvent) -> None:
         match event:
             case PeerDeleted(reason=DeleteReason.EXPIRED):
-                connection.close(EndReason.EXPIRED)
+                connection.close(EndReason.EXPIRED, event.stats)
             case PeerDeleted():
-                connection.close(EndReason.TRANSPORT_GONE)
+                connection.close(EndReason.TRANSPORT_GONE, event.stats)
             case KeySwapNeeded():
                 connection.renegotiate()
             case PeerFloated():
@@ -435,7 +431,10 @@ class Server:
     def _judge_float(self, connection: Connection, event: PeerFloatRefused) -> None:
         """The address is another peer's: that of the same client, from before, makes room."""
         path = connection.path._replace(address=event.remote)
-        owner = next((one for one in self._connections.values() if one.path == path), None)
+        session = self._running()[0].table.current(path)
+        owner = self._connections.get(session) if session else None
+        if owner is connection:  # it came there in the meantime
+            return
         if owner is not None and owner.resists(connection):
             _log.warning("%s: may not take the address of %s", connection, owner)
             return
@@ -447,22 +446,11 @@ class Server:
         transport = event.transport
         if transport is None:
             return
-        if _is_stream(transport):
+        if is_stream(transport):
             self._running()[0].table.end_transport(transport.transport_id)
             hang_up(transport)
         else:
             self._fail(error_for(event.errno, f"a socket died: {os.strerror(event.errno)}"))
-
-
-def _is_stream(transport: ControlTransport) -> bool:
-    """Whether a listener brought it."""
-    return isinstance(transport, Transport) and transport.accepted
-
-
-def hang_up(transport: ControlTransport) -> None:
-    """Closes a connection that was accepted."""
-    if isinstance(transport, Transport):
-        transport.close()
 
 
 def _bucket(frequency: tuple[int, int], now: float) -> TokenBucket:
@@ -475,4 +463,20 @@ def _plain(hook: Callable[..., object]) -> Callable[[Metadata], bool]:
     if inspect.iscoroutinefunction(hook):
         message = "must be a plain callable: it is asked before there is a session"
         raise InvalidArgument(errno.EINVAL, message, attribute="tls_crypt_v2_verify")
-    return lambda metadata: hook(metadata) is True
+
+    def verify(metadata: Metadata) -> bool:
+        try:
+            return hook(metadata) is True
+        except Exception as error:
+            # Its text may repeat what the client has sent.
+            _log.error("tls_crypt_v2_verify failed: %s", type(error).__name__)
+            return False
+
+    return verify
+
+
+def _warn_of_what_is_missing(config: ServerConfig) -> None:
+    if config.logging.status_path is not None:
+        _log.warning("status: no effect: no such file is written yet")
+    if config.management.host is not None:
+        _log.warning("management: no effect: there is no such interface yet")

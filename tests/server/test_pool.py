@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ovpn_dco.config import PoolConfig
 from ovpn_dco.errors import AddressInUse, InvalidArgument, LimitReached, NotFound
-from ovpn_dco.server.pool import AddressPool, Lease, PeerIds, Remembered
+from ovpn_dco.server.pool import RESTING, AddressPool, Lease, PeerIds, Remembered
 
 
 def networks(ipv4: str | None = None, ipv6: str | None = None, **more: object) -> PoolConfig:
@@ -359,30 +359,72 @@ def test_names_fewer_than_slots_never_change_their_address(steps: list[str]) -> 
 # Peer ids
 
 
-def test_lowest_free_peer_id_comes_first() -> None:
+def test_limit_of_peer_ids() -> None:
     ids = PeerIds(4)
-    assert [ids.acquire() for _ in range(3)] == [0, 1, 2]
-    ids.release(2)
-    ids.release(0)
-    assert [ids.acquire() for _ in range(3)] == [0, 2, 3]
+    assert [ids.acquire() for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(LimitReached, match="4 clients") as caught:
         ids.acquire()
     assert caught.value.attribute == "max-clients"
     with pytest.raises(NotFound):
         ids.release(4)
+    ids.release(2)
+    assert ids.acquire() == 4
+
+
+def test_a_peer_id_in_place_of_another_one() -> None:
+    """Both are in use until the other one is released."""
+    ids = PeerIds(1)
+    first = ids.acquire()
+    second = ids.acquire(instead_of=first)
+    ids.release(first)
+    with pytest.raises(LimitReached):
+        ids.acquire()
+    ids.release(second)
+    ids.acquire()
+
+
+def test_peer_ids_rest_before_they_are_used_again() -> None:
+    """A goodbye of the peer before may still be on its way."""
+    ids = PeerIds(2)
+    used = []
+    for _ in range(RESTING):
+        used.append(ids.acquire())
+        ids.release(used[-1])
+    assert len(set(used)) == RESTING
+    assert ids.acquire() == used[0]
 
 
 @given(st.lists(st.integers(0, 5), max_size=60))
-def test_peer_ids_are_the_lowest_that_are_free(steps: list[int]) -> None:
-    ids, held = PeerIds(4), set[int]()
+def test_no_peer_id_is_used_twice(steps: list[int]) -> None:
+    ids, held = PeerIds(4), list[int]()
     for step in steps:
-        if step in held:
-            ids.release(step)
-            held.remove(step)
+        if step < len(held):
+            ids.release(held.pop(step))
         elif len(held) == 4:
             with pytest.raises(LimitReached):
                 ids.acquire()
         else:
             got = ids.acquire()
-            assert got == min(set(range(4)) - held)
-            held.add(got)
+            assert got not in held
+            held.append(got)
+
+
+# In place of another lease
+
+
+def test_a_lease_in_place_of_another_one(pool: AddressPool) -> None:
+    first = pool.acquire("a")
+    second = pool.acquire("a", instead_of=first)
+    assert shown(second) == shown(first)
+    assert first not in pool
+    assert second in pool
+
+
+def test_a_lease_that_cannot_take_the_place_leaves_it_alone(pool: AddressPool) -> None:
+    first, other = pool.acquire("a"), pool.acquire("b")
+    with pytest.raises(AddressInUse):
+        pool.acquire("a", ipv4=other.ipv4, instead_of=first)
+    assert first in pool
+    with pytest.raises(AddressInUse):
+        pool.acquire("c", ipv4=first.ipv4)
+    assert len({shown(pool.acquire(name)) for name in "cde"} | {shown(first), shown(other)}) == 5

@@ -567,3 +567,20 @@ def test_surroundings_of_odd_routes(host: Host) -> None:
     assert "unreachable fd88::/64" in host.ip("-6", "route")
     routing_.undo()
     assert host.dump() == before
+
+
+def test_some_of_the_changes_are_taken_back(host: Host) -> None:
+    routing, dump = host.routing(), host.dump()
+    index = host.device.ifindex
+    networks = [ip_network(text) for text in ("192.0.2.0/25", "192.0.2.128/25", "2001:db8:5::/48")]
+    routes = [SystemRoute(network, Hop(index), 100) for network in networks]
+    routing.apply([LinkUp()])
+    routing.apply(routes)
+    routing.undo([routes[0], routes[2]])
+    assert routing.applied == (LinkUp(), routes[1])
+    assert f"dev {NAME}" not in host.way("192.0.2.5")
+    assert f"dev {NAME}" in host.way("192.0.2.200")
+    routing.undo([routes[0]])
+    routing.undo()
+    assert routing.applied == ()
+    assert host.dump() == dump
