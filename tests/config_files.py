@@ -69,7 +69,11 @@ def problems(parse: Any, text: str) -> tuple[Problem, ...]:
 
 
 def warned(config: ClientConfig | ServerConfig) -> dict[str, str]:
-    return {warning.directive: warning.text for warning in config.warnings}
+    texts: dict[str, str] = {}
+    for warning in config.warnings:
+        before = texts.get(warning.directive)
+        texts[warning.directive] = f"{before}; {warning.text}" if before else warning.text
+    return texts
 
 
 def field(config: object, path: str) -> Any:

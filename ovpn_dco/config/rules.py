@@ -75,6 +75,10 @@ def _tcp(subject: Subject) -> bool:
     return bool(subject.config.transport.protocol.is_tcp)
 
 
+def _given(name: str) -> Callable[[Subject], bool]:
+    return lambda subject: name in subject.given
+
+
 def _management(name: str) -> Callable[[Subject], bool]:
     def condition(subject: Subject) -> bool:
         management = subject.config.management
@@ -83,7 +87,22 @@ def _management(name: str) -> Callable[[Subject], bool]:
     return condition
 
 
+# Read and kept, for what is still to come.
+_NOT_YET = {
+    "mssfix": "use a smaller tun-mtu",
+    "management": "give a hook",
+    "status": "ask Server.clients or Client.stats()",
+    "status-version": "ask Server.clients or Client.stats()",
+    "reneg-bytes": "use reneg-sec",
+    "reneg-pkts": "use reneg-sec",
+    "ping-timer-rem": "the timer runs from the connection on",
+}
+
 COMMON: tuple[Rule, ...] = (
+    *(
+        Rule(_given(name), name, f"no effect yet: {instead}", Severity.WARNING)
+        for name, instead in _NOT_YET.items()
+    ),
     Rule(lambda s: all(_wraps(s)[:2]), "tls-auth", "excludes tls-crypt"),
     Rule(
         lambda s: _wraps(s)[0] and s.config.data.auth == "none",
@@ -162,6 +181,11 @@ COMMON: tuple[Rule, ...] = (
 CLIENT: tuple[Rule, ...] = (
     *COMMON,
     Rule(
+        lambda s: s.config.verify.hook is not None,
+        "tls-verify",
+        "is for servers: a client names its server with remote-cert-tls or verify-x509-name",
+    ),
+    Rule(
         lambda s: bool(s.given) and not s.given & {"client", "tls-client"},
         "client",
         "is missing: this is no configuration of a client",
@@ -214,11 +238,7 @@ CLIENT: tuple[Rule, ...] = (
 def _names_server(subject: Subject) -> bool:
     verify = subject.config.verify
     return bool(
-        verify.remote_cert_tls
-        or verify.remote_cert_eku
-        or verify.x509_name
-        or verify.fingerprints
-        or verify.hook
+        verify.remote_cert_tls or verify.remote_cert_eku or verify.x509_name or verify.fingerprints
     )
 
 
@@ -339,6 +359,10 @@ SERVER: tuple[Rule, ...] = (
         lambda s: any(not _can_be_pushed(option) for option in s.config.push.options),
         "push",
         "has an option that no client can read: too long, empty, or with a comma",
+    ),
+    *(
+        Rule(_given(name), name, "no effect on a server", Severity.WARNING)
+        for name in ("inactive", "session-timeout")
     ),
     Rule(
         lambda s: s.config.pool.duplicate_cn and s.config.pool.persist_path is not None,

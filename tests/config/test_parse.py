@@ -130,7 +130,7 @@ def test_sample_client() -> None:
 
 def test_sample_server() -> None:
     config = parse_server(SAMPLE_SERVER)
-    assert config.warnings == ()
+    assert set(warned(config)) == {"status"}
     assert config.pool == replace(
         PoolConfig(),
         local_ipv4=IPv4Interface("10.8.0.1/24"),

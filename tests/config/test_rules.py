@@ -25,6 +25,7 @@ from ovpn_dco.config import (
     ServerConfig,
     TlsConfig,
     Topology,
+    VerifyConfig,
     check,
 )
 from ovpn_dco.config.rules import CLIENT as CLIENT_RULES
@@ -108,6 +109,20 @@ WARNED = [
     (SERVER + "username-as-common-name", "username-as-common-name", "nobody checks"),
     (SERVER + "duplicate-cn\nifconfig-pool-persist p", "duplicate-cn", "useless"),
     (SERVER + "proto tcp\nexplicit-exit-notify 1", "explicit-exit-notify", "no effect on TCP"),
+    *(
+        (SERVER + line, line.split()[0], "no effect")
+        for line in (
+            "mssfix 1300",
+            "management 127.0.0.1 1",
+            "status file",
+            "status-version 2",
+            "reneg-bytes 1",
+            "reneg-pkts 1",
+            "ping-timer-rem",
+            "inactive 60",
+            "session-timeout 60",
+        )
+    ),
 ]
 
 
@@ -135,7 +150,8 @@ def test_every_rule_is_broken_here() -> None:
     broken = {directive for _, directive, *_ in CLIENT_BROKEN + SERVER_BROKEN}
     broken |= {directive for _, directive, _ in WARNED}
     # A file cannot get there: the directives themselves refuse.
-    assert {rule.directive for rule in CLIENT_RULES + SERVER_RULES} - broken == {"topology", "push"}
+    unreachable = {"topology", "push", "tls-verify"}
+    assert {rule.directive for rule in CLIENT_RULES + SERVER_RULES} - broken == unreachable
 
 
 TLS = TlsConfig(ca=Material(b"CA"), cert=Material(b"CERT"), key=Material(b"KEY"))
@@ -147,6 +163,8 @@ def test_rules_hold_for_values_made_in_code() -> None:
     with pytest.raises(ConfigError) as caught:
         check(replace(config, remotes=(), tls=replace(TLS, key=None)))
     assert [p.directive for p in caught.value.problems] == ["cert", "remote", "cert"]
+    with pytest.raises(ConfigError, match="for servers"):
+        check(replace(config, verify=VerifyConfig(hook=lambda _peer: True)))
     with pytest.raises(ConfigError, match="subnet"):
         check(replace(server(), device=replace(server().device, topology=Topology.P2P)))
     with pytest.raises(ConfigError, match="no client can read"):
