@@ -28,6 +28,7 @@ _HEADER = "# Made by ovpn-dco quickstart. It contains a private key: show it to 
 # A common name, and a file name that leads nowhere else.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,47}", re.ASCII)
 _CIPHERS = (Cipher.AES_256_GCM, Cipher.CHACHA20_POLY1305, Cipher.AES_128_GCM)
+_MTU = 1420  # fits into 1500 bytes of wire, over IPv6 as well
 _VERB = 3
 
 
@@ -115,7 +116,13 @@ def _checked(clients: Iterable[str]) -> list[str]:
 def _server(plan: Plan, authority: Authority, key: ServerKey) -> config.ServerConfig:
     server = config.ServerConfig(
         device=config.DeviceConfig(topology=config.Topology.SUBNET),
-        transport=config.TransportConfig(protocol=plan.protocol, bind=True, local_port=plan.port),
+        transport=config.TransportConfig(
+            protocol=plan.protocol,
+            bind=True,
+            local_port=plan.port,
+            explicit_exit_notify=_notices(plan.protocol),
+        ),
+        mtu=config.MtuConfig(tun_mtu=_MTU),
         pool=config.PoolConfig.for_networks(plan.ipv4, plan.ipv6),
         keepalive=config.KeepaliveConfig.for_server(10, 60),
         data=config.DataChannelConfig(ciphers=_CIPHERS),
@@ -153,8 +160,9 @@ def _client(
     client = config.ClientConfig(
         remotes=(remote,),
         transport=config.TransportConfig(
-            protocol=protocol, explicit_exit_notify=0 if protocol.is_tcp else 1
+            protocol=protocol, explicit_exit_notify=_notices(protocol)
         ),
+        mtu=config.MtuConfig(tun_mtu=_MTU),
         data=config.DataChannelConfig(ciphers=server.data.ciphers),
         verify=config.VerifyConfig(remote_cert_tls=config.CertRole.SERVER),
         tls=_tls(authority, authority.issue_client(name)),
@@ -163,6 +171,11 @@ def _client(
     )
     config.check(client)
     return client
+
+
+def _notices(protocol: config.Protocol) -> int:
+    """Without a word over UDP the other end would wait for its timeout."""
+    return 0 if protocol.is_tcp else 1
 
 
 def _tls(authority: Authority, identity: Identity) -> config.TlsConfig:
