@@ -133,7 +133,7 @@ class Pair(Network):
     def _decide_later(self, session: ServerSession, asked: AuthRequired, now: float) -> None:
         def accept() -> None:
             # The negotiation may have failed in the meantime: then nobody waits for this.
-            if session._undecided and session._primary.key_id == asked.key_id:
+            if session.waits_for(asked):
                 session.accept(self.now, username=asked.username, peer_id=7, options=OPTIONS)
 
         if self._decision_s:

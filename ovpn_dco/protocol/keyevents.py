@@ -52,7 +52,7 @@ class KeyStage(enum.Enum):
 class SoftReset(enum.Enum):
     """What a SOFT_RESET_V1 means to the primary key-state; see `KeyState.judge_soft_reset`."""
 
-    ROTATE = "start a key-state with the next id, and let that one receive"
+    ROTATE = "start a key-state with that id, and let that one receive"
     PROOF = "all of this key-state has arrived at the peer: conclude it, then judge again"
     ANSWER = "belongs to this key-state"
     STALE = "late, or out of turn: to be dropped"

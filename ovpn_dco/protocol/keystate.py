@@ -255,11 +255,12 @@ class KeyState:
         """What a SOFT_RESET_V1 with this key id means while this is the primary key-state.
 
         A repeated reset of the current id must not begin another negotiation, and only the next id
-        does. A peer that begins the next one while this one still goes on here has completed it, if
-        it can have all of ours: then it does not acknowledge this key id any more. If it cannot, it
-        has given this one up."""
+        does; or the same, where both tried it and neither heard of the other. A peer that begins
+        the next one while this one still goes on here has completed it, if it can have all of ours:
+        then it does not acknowledge this key id any more. If it cannot, it gave this one up."""
         if key_id == self.key_id and key_id > 0:
-            return SoftReset.ANSWER
+            unknown = self.failed and not self._heard
+            return SoftReset.ROTATE if unknown else SoftReset.ANSWER
         if key_id != next_key_id(self.key_id):
             return SoftReset.STALE
         if self._stage in _NEGOTIATING:

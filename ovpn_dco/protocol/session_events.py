@@ -57,7 +57,8 @@ class EndReason(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class AuthRequired:
-    """Server: decide, then call `ServerSession.accept` or `refuse`.
+    """Server: decide, then call `ServerSession.accept` or `refuse`, unless that does not wait for
+    this login any more (`waits_for`).
 
     `username` and `password` are the client's claim, without control characters. They are empty
     where `credentials_too_long`; such a login should be refused. `peer` is the verified

@@ -55,7 +55,8 @@ class ServerSession(Session):
         self._username: str | None = None
         self._peer_id = 0
         self._options: tuple[str, ...] = ()
-        self._undecided = self._accepted = self._push_requested = False
+        self._asked: AuthRequired | None = None
+        self._accepted = self._push_requested = False
         self._ready_until_s = math.inf
         super().__init__(
             settings,
@@ -72,9 +73,14 @@ class ServerSession(Session):
     @property
     def is_undecided(self) -> bool:
         """Whether a login waits for `accept` or `refuse`."""
-        return self._undecided and not self._ended
+        return self._asked is not None and not self._ended
 
     # What the owner does
+
+    def waits_for(self, asked: AuthRequired) -> bool:
+        """Whether it is this login that waits for a decision: one that takes time may come too
+        late, when the negotiation has failed, and perhaps another one asks."""
+        return self._asked is asked and not self._ended
 
     def agree(self, now: float) -> Agreement | None:
         """How the data channel would work if the client were let in; None if there is nothing that
@@ -110,7 +116,7 @@ class ServerSession(Session):
         elif not self._prepare_push(now, peer_id, tuple(options)):
             return
         self._username = username
-        self._undecided, self._accepted = False, True
+        self._asked, self._accepted = None, True
         self._proceed(now)
 
     def refuse(self, now: float, message: AuthFailed | None = None) -> None:
@@ -145,7 +151,7 @@ class ServerSession(Session):
     # Steps
 
     def _check_undecided(self) -> None:
-        if not self._undecided or self._ended:
+        if self._asked is None or self._ended:
             raise InvalidArgument(errno.EINVAL, "no login waits for a decision")
 
     def _prepare_push(self, now: float, peer_id: int, options: tuple[str, ...]) -> bool:
@@ -160,7 +166,7 @@ class ServerSession(Session):
     def _send_away(
         self, now: float, message: AuthFailed, reason: EndReason, error: DcoError | None = None
     ) -> None:
-        self._undecided = False
+        self._asked = None
         if not self._primary.failed:
             self._send(message, now)
         self._end(Ended(reason=reason, error=error, message=message), now, LINGER_S)
@@ -189,22 +195,20 @@ class ServerSession(Session):
         if self._has_changed():
             self._refuse_change(now, "another certificate at a renegotiation")
             return
-        self._undecided = True
         self._ready_until_s = now + self._settings.timers.hand_window_s
-        self._events.append(
-            AuthRequired(
-                key_id=event.key_id,
-                username=without_controls(message.username),
-                password=without_controls(message.password),
-                credentials_too_long=message.credentials_too_long,
-                peer=self._primary.peer,
-                announcement=self._announcement,
-            )
+        self._asked = AuthRequired(
+            key_id=event.key_id,
+            username=without_controls(message.username),
+            password=without_controls(message.password),
+            credentials_too_long=message.credentials_too_long,
+            peer=self._primary.peer,
+            announcement=self._announcement,
         )
+        self._events.append(self._asked)
 
     def _fail(self, event: KeyFailed, now: float) -> None:
         # Nobody waits for this login any more, and its deadline must not end the old key.
-        self._undecided = False
+        self._asked = None
         self._ready_until_s = math.inf
         super()._fail(event, now)
 

@@ -236,7 +236,7 @@ class Connection:
         remote = self.path.address
         now = self._shared.clock.now()
         identity = await self._login.authenticate(asked, now=now, remote=remote, pend=self._pend)
-        if identity is None or not self.session.is_undecided:
+        if identity is None or not self.session.waits_for(asked):
             return
         if asked.key_id:
             self._accept_again(identity)

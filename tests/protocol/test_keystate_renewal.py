@@ -38,6 +38,12 @@ def test_soft_resets_are_told_apart() -> None:
     assert later.judge_soft_reset(3) is SoftReset.STALE
     later.fail(KeyMessageError("given up here"))
     assert later.judge_soft_reset(2) is SoftReset.ROTATE
+    assert later.judge_soft_reset(1) is SoftReset.ROTATE
+    heard = key_state(Role.SERVER, 1)
+    heard.start(0)
+    give(heard, Outgoing(Opcode.SOFT_RESET_V1, 0, (), b""), 0)
+    heard.fail(KeyMessageError("given up here"))
+    assert heard.judge_soft_reset(1) is SoftReset.ANSWER
     first = key_state(Role.SERVER)
     first.start(0)
     assert first.judge_soft_reset(1) is SoftReset.STALE

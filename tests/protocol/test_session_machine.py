@@ -10,7 +10,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
 )
 from lossy_link import LossyLink
@@ -123,11 +122,12 @@ class TwoSessions(RuleBasedStateMachine):
             self.network.sessions[role].renegotiate()
             self.handle_timeouts()
 
-    @precondition(lambda self: self.network.every(Role.CLIENT, PeerReady))
     @rule()
     def leave(self) -> None:
-        self.network.client.leave(self.network.now)
-        self.settle()
+        # No precondition: signatures differ in length from run to run, and so may what is reached.
+        if self.network.every(Role.CLIENT, PeerReady):
+            self.network.client.leave(self.network.now)
+            self.settle()
 
     # What must always be true
 

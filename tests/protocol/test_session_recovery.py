@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from session_link import Network
 
+from ovpn_dco.errors import InvalidArgument
 from ovpn_dco.protocol.keyevents import KeyStage, KeyTimers
 from ovpn_dco.protocol.role import Role
-from ovpn_dco.protocol.session_events import KeyReady, RenegotiationFailed
+from ovpn_dco.protocol.session_events import AuthRequired, KeyReady, RenegotiationFailed
 
 
 def silent(network: Network, *senders: Role) -> None:
@@ -109,6 +110,21 @@ def test_key_id_of_which_the_peer_never_heard_is_used_again(who: Role) -> None:
     assert len(network.every(who, RenegotiationFailed)) == 1
 
 
+def test_two_that_never_try_at_the_same_time() -> None:
+    """Each begins when the other has just given up the same key id."""
+    network = Network().connected().drain()
+    silent(network, *Role)
+    network.server.renegotiate()
+    network.run(lambda: failed(network, Role.SERVER))
+    network.client.renegotiate()
+    network.client.handle_timeout(network.now)
+    assert network.client._primary.key_id == 1
+    silent(network)
+    network.run(lambda: network.has_key(1))
+    network.assert_keys_fit(1)
+    assert not failed(network, Role.CLIENT)
+
+
 @pytest.mark.parametrize("who", list(Role))
 def test_peer_gives_up_what_still_goes_on_here(who: Role) -> None:
     """Its next soft reset says so; the login that waits here needs no decision."""
@@ -125,3 +141,21 @@ def test_peer_gives_up_what_still_goes_on_here(who: Role) -> None:
     assert [str(event.error) for event in network.every(who, RenegotiationFailed)] == [
         "the peer gave it up [ECONNRESET]"
     ]
+
+
+def test_decision_that_comes_too_late_is_told_from_the_next_one() -> None:
+    network = one_sided(Role.SERVER, decides=False)
+    network.run(lambda: failed(network, Role.SERVER))
+    server = network.server
+    assert server is not None
+    late = network.every(Role.SERVER, AuthRequired)[-1]
+    assert not server.waits_for(late)
+    with pytest.raises(InvalidArgument, match="no login waits"):
+        server.accept(network.now, username="alice")
+    network.run(lambda: len(network.every(Role.SERVER, AuthRequired)) == 3)
+    asked = network.every(Role.SERVER, AuthRequired)[-1]
+    assert server.waits_for(asked)
+    assert not server.waits_for(late)
+    server.accept(network.now, username="alice")
+    assert not server.waits_for(asked)
+    network.run(lambda: network.has_key(2))

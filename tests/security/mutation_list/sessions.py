@@ -76,11 +76,25 @@ MUTATIONS = [
         "        if begins:\n",
     ),
     Mutation(
+        "session-late-decision-counts-for-the-next",
+        recovery("test_decision_that_comes_too_late_is_told_from_the_next_one"),
+        SERVER_END,
+        "        return self._asked is asked and not self._ended\n",
+        "        return self._asked is not None and not self._ended\n",
+    ),
+    Mutation(
         "session-unknown-key-id-left-out",
         recovery("test_key_id_of_which_the_peer_never_heard_is_used_again"),
         SESSION,
         "        return key_id if unknown else next_key_id(key_id)\n",
         "        return next_key_id(key_id)\n",
+    ),
+    Mutation(
+        "session-same-key-id-of-both-unanswered",
+        recovery("test_two_that_never_try_at_the_same_time"),
+        "ovpn_dco/protocol/keystate.py",
+        "            unknown = self.failed and not self._heard\n",
+        "            unknown = False\n",
     ),
     Mutation(
         "session-tries-again-too-early",
