@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from rich.console import Console
 
+from ovpn_dco.bench import handshake as handshake_
 from ovpn_dco.bench import machine, plot, report, scenarios, targets
 from ovpn_dco.bench import memory as memory_
 from ovpn_dco.bench.errors import BenchError, UnavailableError
@@ -21,6 +22,7 @@ from ovpn_dco.bench.subjects import (
     Ours,
     RawLink,
     Subject,
+    VpnServer,
     WireGuardGo,
 )
 from ovpn_dco.model import Cipher, Offload
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from ovpn_dco.bench.subjects import Course
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
+_Entrant = TypeVar("_Entrant", bound="Subject | VpnServer")
 
 _PATH = click.Path(dir_okay=False, writable=True, path_type=Path)
 
@@ -295,6 +298,52 @@ def compare(
     outputs.write(result)
 
 
+def _servers() -> dict[str, VpnServer]:
+    return {server.name: server for server in (VpnServer.ours(), VpnServer.openvpn())}
+
+
+@main.command()
+@click.option("--subject", "names", multiple=True, type=click.Choice(list(_servers())),
+              help="Default: all that are installed.")  # fmt: skip
+@click.option("--short", is_flag=True, help="A first look rather than a result.")
+@click.option("--rounds", type=click.IntRange(1), help="How often each server is measured.")
+@click.option("--seconds", type=float, help="How long clients arrive.")
+@click.option("--in-flight", type=click.IntRange(1, 4096), help="Clients at one time.")
+@click.option("--generators", type=click.IntRange(1), help="Processes that play clients.")
+@output_options
+def handshake(
+    names: tuple[str, ...],
+    short: bool,
+    rounds: int | None,
+    seconds: float | None,
+    in_flight: int | None,
+    generators: int | None,
+    **options: Any,
+) -> None:
+    """Full handshakes of whole servers, ours and openvpn's: rate, and CPU for each of them."""
+    outputs = Outputs(**options)
+    machine.require_traffic()
+    result = report.Report(machine.describe())
+    given: dict[str, Any] = {
+        "rounds": rounds,
+        "seconds": seconds,
+        "in_flight": in_flight,
+        "generators": generators,
+    }
+    effort = replace(
+        handshake_.SHORT if short else handshake_.FULL,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    everybody = _servers()
+    present = _present(result, [everybody[name] for name in names or everybody], "udp")
+    result.settings = asdict(effort)
+    with _watch() as watch:
+        result.endpoints = handshake_.handshakes(
+            present, COURSES["veth"], effort, result.samples, watch
+        )
+    outputs.write(result)
+
+
 @main.command()
 @click.option("--peers", type=click.IntRange(1, 65000), default=10_000, show_default=True,
               help="Over UDP.")  # fmt: skip
@@ -319,22 +368,27 @@ def _compare(
     courses: Sequence[Course],
     subjects: Mapping[str, Subject],
 ) -> None:
-    """Add the comparison to a report; who is not there is said so."""
-    present: list[Subject] = []
-    for subject in subjects.values():
-        obstacle = subject.obstacle(courses[0].transport)
-        if obstacle:
+    """Add the comparison to a report."""
+    present = _present(result, list(subjects.values()), courses[0].transport)
+    result.settings = {**asdict(effort), "courses": [course.name for course in courses]}
+    for course in courses:
+        if course.name in targets.IDLE_COURSES:
+            scenarios.idle(present, course, effort, result.samples, watch)
+    scenarios.compare(present, courses, effort, result.samples, watch)
+
+
+def _present(result: report.Report, subjects: Sequence[_Entrant], transport: str) -> list[_Entrant]:
+    """Those that can take part; who is not there is said so."""
+    present = []
+    for subject in subjects:
+        if obstacle := subject.obstacle(transport):
             result.absent[subject.name] = obstacle
             continue
         present.append(subject)
         result.versions[subject.name] = subject.version()
         if caveat := subject.caveat():
             result.caveats[subject.name] = caveat
-    result.settings = {**asdict(effort), "courses": [course.name for course in courses]}
-    for course in courses:
-        if course.name in targets.IDLE_COURSES:
-            scenarios.idle(present, course, effort, result.samples, watch)
-    scenarios.compare(present, courses, effort, result.samples, watch)
+    return present
 
 
 def _watch() -> ProgressDisplay:

@@ -30,11 +30,12 @@ _RECEIVE_BUFFER = 8 * 1024 * 1024
 
 
 class Agent:
-    """The process seen from the bench."""
+    """A process that takes orders, seen from the bench: this module, or another of the kind."""
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, module: str = "ovpn_dco.bench.datagrams") -> None:
+        self._module = module
         self._process = namespace.popen(
-            [sys.executable, "-m", "ovpn_dco.bench.datagrams"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -53,7 +54,7 @@ class Agent:
         line = self._process.stdout.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"error": "it ended"}
         if "error" in answer:
-            raise MeasurementError(f"UDP generator: {answer['error']}")
+            raise MeasurementError(f"{self._module}: {answer['error']}")
         return answer
 
 

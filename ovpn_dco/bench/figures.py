@@ -58,6 +58,11 @@ METRICS = {
         Metric("rtt-load-p95", "round trip, under load, 95 %", "us", more_is_better=False),
         Metric("wakeups", "wake-ups when idle", "1/s", more_is_better=False),
         Metric("wakeups-keepalive", "with keepalive of 1 s", "1/s", more_is_better=False),
+        Metric("handshakes", "full handshakes, server's core busy", "1/s"),
+        Metric("handshakes-generator", "full handshakes, generator too slow for more", "1/s"),
+        Metric("handshakes-capacity", "full handshakes in a second of CPU", "1/s"),
+        Metric("handshake-cpu", "CPU of the server, each handshake", "ms", more_is_better=False),
+        Metric("handshakes-busy", "CPU of the server, share of its core", "%"),
     )
 }
 

@@ -45,6 +45,8 @@ TARGETS = (
     Target("tcp veth", "rtt", "openvpn", 1.0),
     Target("tcp veth", "rtt-load", "openvpn", 1.0),
     Target("tcp bare", "tcp", "openvpn", 4.0),
+    Target("veth", "handshakes", "openvpn", 0.7),
+    Target("veth", "handshakes-capacity", "openvpn", 0.7),
 )
 
 #: Wake-ups a second of an idle endpoint of ours.

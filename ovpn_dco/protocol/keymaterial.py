@@ -204,6 +204,8 @@ def _next_text(data: bytes, start: int) -> tuple[bytes, int]:
 def _readable(data: bytes) -> str:
     """Text that may go to logs, scripts and files: neither control characters nor broken UTF-8."""
     text = data.decode(errors="replace")
+    if text.isascii() and text.isprintable():
+        return text  # as nearly all is
     return "".join(
         c if c >= " " and not "\x7f" <= c < "\xa0" and c != "\ufffd" else "_" for c in text
     )

@@ -12,6 +12,7 @@ import enum
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from ovpn_dco.errors import InvalidArgument
@@ -65,42 +66,42 @@ class Opcode(enum.IntEnum):
     HARD_RESET_CLIENT_V3 = 10
     CONTROL_WKC_V1 = 11
 
-    @property
+    @cached_property
     def is_obsolete(self) -> bool:
         """Of key method 1, which nobody speaks any more."""
         return self <= Opcode.HARD_RESET_SERVER_V1
 
-    @property
+    @cached_property
     def is_data(self) -> bool:
         """Belongs to the data channel."""
         return self in (Opcode.DATA_V1, Opcode.DATA_V2)
 
-    @property
+    @cached_property
     def is_control(self) -> bool:
         """Belongs to the control channel, so it is wrapped."""
         return not self.is_data and not self.is_obsolete
 
-    @property
+    @cached_property
     def is_hard_reset(self) -> bool:
         """Opens a session, from either side."""
         return self.is_client_reset or self is Opcode.HARD_RESET_SERVER_V2
 
-    @property
+    @cached_property
     def is_client_reset(self) -> bool:
         """The first packet that a client sends."""
         return self in (Opcode.HARD_RESET_CLIENT_V2, Opcode.HARD_RESET_CLIENT_V3)
 
-    @property
+    @cached_property
     def has_message_id(self) -> bool:
         """All control packets are messages, except the one that only acknowledges."""
         return self.is_control and self is not Opcode.ACK_V1
 
-    @property
+    @cached_property
     def has_client_key(self) -> bool:
         """A wrapped client key of tls-crypt-v2 follows the packet."""
         return self in (Opcode.HARD_RESET_CLIENT_V3, Opcode.CONTROL_WKC_V1)
 
-    @property
+    @cached_property
     def needs_key_id_zero(self) -> bool:
         """Comes before any renegotiation."""
         return self.is_hard_reset or self is Opcode.CONTROL_WKC_V1
@@ -148,43 +149,39 @@ class ControlPacket:
     payload: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
-        for attribute, fault in self._faults():
-            raise InvalidArgument(errno.EINVAL, fault, attribute=attribute)
+        fault = self._fault()
+        if fault is not None:
+            attribute, message = fault
+            raise InvalidArgument(errno.EINVAL, message, attribute=attribute)
 
-    def _faults(self) -> list[tuple[str, str]]:
-        ids = self.acks if self.message_id is None else (*self.acks, self.message_id)
-        checks = (
-            (self.opcode.is_control, "opcode", f"{self.opcode.name} is no control packet"),
-            (0 <= self.key_id <= MAX_KEY_ID, "key_id", f"key id {self.key_id} is not 0..7"),
-            (
-                len(self.session_id) == SESSION_ID_SIZE and self.session_id != _NO_SESSION,
-                "session_id",
-                "a session id is 8 bytes, not all zero",
-            ),
-            (len(self.acks) <= MAX_ACKS, "acks", f"{len(self.acks)} acks are more than 8"),
-            (
-                bool(self.acks) == (self.remote_session_id is not None),
-                "remote_session_id",
-                "the remote session id goes with acks",
-            ),
-            (
-                len(self.remote_session_id or _NO_SESSION) == SESSION_ID_SIZE,
-                "remote_session_id",
-                "a session id is 8 bytes",
-            ),
-            (
-                self.opcode.has_message_id == (self.message_id is not None),
-                "message_id",
-                "all but ACK_V1 have a message id",
-            ),
-            (all(0 <= number < 1 << 32 for number in ids), "message_id", "ids have 32 bits"),
-            (
-                self.opcode is not Opcode.ACK_V1 or not self.payload,
-                "payload",
-                "an acknowledgement has no payload",
-            ),
-        )
-        return [(attribute, fault) for holds, attribute, fault in checks if not holds]
+    def _fault(self) -> tuple[str, str] | None:
+        """The first attribute that cannot be so, and why. It is asked for each packet, so texts
+        are made only where they are needed."""
+        acks, remote, message_id = self.acks, self.remote_session_id, self.message_id
+        fault: tuple[str, str] | None = None
+        if not self.opcode.is_control:
+            fault = "opcode", f"{self.opcode.name} is no control packet"
+        elif not 0 <= self.key_id <= MAX_KEY_ID:
+            fault = "key_id", f"key id {self.key_id} is not 0..7"
+        elif len(self.session_id) != SESSION_ID_SIZE or self.session_id == _NO_SESSION:
+            fault = "session_id", "a session id is 8 bytes, not all zero"
+        elif len(acks) > MAX_ACKS:
+            fault = "acks", f"{len(acks)} acks are more than 8"
+        elif bool(acks) != (remote is not None):
+            fault = "remote_session_id", "the remote session id goes with acks"
+        elif remote is not None and len(remote) != SESSION_ID_SIZE:
+            fault = "remote_session_id", "a session id is 8 bytes"
+        elif self.opcode.has_message_id != (message_id is not None):
+            fault = "message_id", "all but ACK_V1 have a message id"
+        elif not _fits(message_id or 0, *acks):
+            fault = "message_id", "ids have 32 bits"
+        elif self.opcode is Opcode.ACK_V1 and self.payload:
+            fault = "payload", "an acknowledgement has no payload"
+        return fault
+
+
+def _fits(*ids: int) -> bool:
+    return min(ids) >= 0 and max(ids) < 1 << 32
 
 
 def draw_session_id(random_bytes: RandomBytes) -> bytes:

@@ -135,6 +135,27 @@ def test_compare(tmp_path: Path, transport: str) -> None:
 
 
 @needs_root
+@needs_tool("iperf3", "ping", "openvpn", "openssl")
+@pytest.mark.system
+@pytest.mark.slow
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="servers have a processor of their own"
+)
+def test_handshake(tmp_path: Path) -> None:
+    few = ["--rounds", "1", "--seconds", "0.5", "--in-flight", "8"]
+    report = report_of(tmp_path / "report.json", "handshake", *few)
+    figures = {(s["subject"], s["metric"]): s["value"] for s in report["samples"]}
+    for subject in ("ours", "openvpn"):
+        assert figures[subject, "handshake-cpu"] > 0
+        capacity = figures[subject, "handshakes-capacity"]
+        assert capacity * figures[subject, "handshake-cpu"] == pytest.approx(1000)
+        assert ((subject, "handshakes") in figures) != (
+            (subject, "handshakes-generator") in figures
+        )
+    assert {outcome["failed"] for outcome in report["endpoints"]} == {0}
+
+
+@needs_root
 @needs_tool("iperf3", "ping", "openssl", "wireguard-go", "unshare")
 @pytest.mark.system
 def test_compare_with_wireguard_go(tmp_path: Path) -> None:
@@ -179,6 +200,7 @@ def test_where_it_cannot_run_it_says_why() -> None:
         (["compare", "--workers", "17"], "17"),
         (["tunnel", "--peers", "0"], "0"),
         (["memory", "--peers", "0"], "0"),
+        (["handshake", "--subject", "raw"], "raw"),
     ],
 )
 def test_wrong_options_are_named(arguments: list[str], message: str) -> None:

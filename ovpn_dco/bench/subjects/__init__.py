@@ -11,6 +11,7 @@ from ovpn_dco.bench.subjects.base import (
 from ovpn_dco.bench.subjects.openvpn import OpenVpn
 from ovpn_dco.bench.subjects.ours import Ours
 from ovpn_dco.bench.subjects.raw import RawLink
+from ovpn_dco.bench.subjects.server import ServerTunnel, VpnServer
 from ovpn_dco.bench.subjects.wireguard import WireGuardGo
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "OpenVpn",
     "Ours",
     "RawLink",
+    "ServerTunnel",
     "Subject",
     "Tunnel",
+    "VpnServer",
     "WireGuardGo",
 ]

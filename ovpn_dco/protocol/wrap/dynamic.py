@@ -31,7 +31,8 @@ def derive_dynamic_key(exported: bytes, original: StaticKey | None) -> StaticKey
         raise InvalidArgument(errno.EINVAL, message, attribute="exported")
     if original is None:
         return StaticKey(exported)
-    return StaticKey(bytes(a ^ b for a, b in zip(exported, original.data, strict=True)))
+    mixed = int.from_bytes(exported, "big") ^ int.from_bytes(original.data, "big")
+    return StaticKey(mixed.to_bytes(EXPORTER_SIZE, "big"))
 
 
 class DynamicTlsCrypt:
