@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..config import ClientConfig
@@ -19,6 +20,7 @@ from ..model import (
     KeySwapNeeded,
     PeerDeleted,
     PeerEvent,
+    PeerFloated,
     PeerStats,
     TransportKind,
 )
@@ -37,6 +39,7 @@ from ..protocol.session_events import (
     KeyReady,
     PeerReady,
     PushReceived,
+    PushUpdated,
     RenegotiationFailed,
     SessionEvent,
     TokenRenewed,
@@ -53,14 +56,15 @@ _log = logging.getLogger("ovpn_dco.client")
 
 @dataclass(frozen=True)
 class Established:
-    """The data channel is there: what was pushed, and what was agreed."""
+    """The data channel as it is: what was pushed, what was agreed, and where the server is."""
 
     options: Pushed
     agreement: Agreement
+    remote: Address
 
 
 class Attempt:
-    """Drives `session` through `transport`. `established` and `ended` tell how it goes."""
+    """Drives `session` through `transport`. `ended` tells why it is over."""
 
     def __init__(
         self,
@@ -69,20 +73,23 @@ class Attempt:
         session: ClientSession,
         transport: Transport,
         driver: ControlDriver,
+        clock: Callable[[], float],
     ) -> None:
-        loop = asyncio.get_running_loop()
-        self.established: asyncio.Future[Established] = loop.create_future()
-        self.ended: asyncio.Future[Ended] = loop.create_future()
+        """`config` is that of its remote (`for_remote`)."""
+        self.config = config
+        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
         """What the server says besides, to be shown or answered."""
-        self._config = config
         self._device = device
         self._session = session
         self._transport = transport
         self._driver = driver
+        self._clock = clock
         self._pushed: Pushed | None = None
         self._agreement: Agreement | None = None
         self._channel: DataChannel | None = None
+        self._established: Established | None = None
+        self._changed = asyncio.Event()
 
     @property
     def address(self) -> Address:
@@ -102,7 +109,15 @@ class Attempt:
     @property
     def was_connected(self) -> bool:
         """Whether the data channel was there."""
-        return self.established.done()
+        return self._established is not None
+
+    async def established(self) -> Established:
+        """Waits until the data channel is there, and later until it is another: of other options,
+        or to a server that has moved."""
+        await self._changed.wait()
+        self._changed.clear()
+        assert self._established is not None
+        return self._established
 
     @property
     def exits_when_silent(self) -> bool:
@@ -110,7 +125,7 @@ class Attempt:
         if self._pushed is not None and self._pushed.number("ping-restart") is not None:
             return False
         pushed = self._pushed.number("ping-exit") if self._pushed else None
-        own = self._config.keepalive
+        own = self.config.keepalive
         return bool(pushed) or bool(own.exit_s and not own.restart_s)
 
     @property
@@ -127,14 +142,14 @@ class Attempt:
         """Counters of the peer; None without one."""
         return self._channel.stats() if self._channel else None
 
-    def start(self, now: float) -> None:
+    def start(self) -> None:
         """Begins."""
-        self._session.start(now)
+        self._session.start(self._clock())
         self._driver.wake()
 
-    def leave(self, now: float) -> None:
+    def leave(self) -> None:
         """Says goodbye."""
-        self._session.leave(now)
+        self._session.leave(self._clock())
         self._driver.wake()
 
     def abandon(self, reason: EndReason) -> None:
@@ -142,33 +157,36 @@ class Attempt:
         self._session.abandon(reason)
         self._driver.wake()
 
-    def fail(self, error: DcoError, now: float) -> None:
+    def hurry(self) -> None:
+        """Gives up a server that has not answered at all."""
+        if not self.was_answered:
+            self.abandon(EndReason.NEGOTIATION_TIMEOUT)
+
+    def fail(self, error: DcoError) -> None:
         """Ends for a reason of this machine's, which no other server will mend."""
-        self._session.leave(now)
+        self._session.leave(self._clock())
         self._finish(Ended(reason=EndReason.LOCAL, error=error))
         self._driver.wake()
 
-    def answer(self, response: str, now: float) -> None:
+    def answer(self, response: str) -> None:
         """Answers a CR_TEXT."""
-        self._session.send(CrResponse(response), now)
+        self._session.send(CrResponse(response), self._clock())
         self._driver.wake()
 
-    def close(self) -> PeerStats | None:
-        """Gives peer and socket back; the last counters of the peer, if there was one."""
-        stats = self._channel.close() if self._channel else None
-        self._channel = None
+    def close(self) -> None:
+        """Gives peer and socket back. Idempotent."""
+        self._close_channel()
         self._transport.close()
-        return stats
 
     # What the driver does
 
     def receive_packet(self, packet: ControlPacket, now: float) -> None:
         """A packet of the control channel, or a message of the server inside the data channel."""
+        if not self._is_mine(packet.transport):
+            return
         if packet.peer_id is not None:
             if is_exit(packet.data):
                 self.abandon(EndReason.PEER_EXIT)
-            return
-        if not self._is_mine(packet.transport):
             return
         try:
             self._session.receive(packet.data, packet.remote or self.address, now)
@@ -184,6 +202,9 @@ class Attempt:
                 self.abandon(EndReason.EXPIRED)
             case PeerDeleted():
                 self.abandon(EndReason.TRANSPORT_GONE)
+            case PeerFloated():
+                self._session.move(event.remote)
+                self._establish()
             case KeySwapNeeded():
                 self._session.renegotiate()
 
@@ -227,6 +248,8 @@ class Attempt:
                 self._pushed = event.options
                 for ignored in event.options.ignored:
                     _log.info("pushed option without effect: %s", ignored)
+            case PushUpdated():
+                self._update(event.options)
             case PeerReady():
                 self._open(event)
             case KeyReady() | KeyPromotionDue() | KeyExpired():
@@ -243,33 +266,57 @@ class Attempt:
                 self._finish(event)
 
     def _open(self, event: PeerReady) -> None:
-        check_agreement(self._config.data, event.agreement)
-        pushed, own = self._pushed, self._config.keepalive
-        assert pushed is not None
-        interval_s, restart_s = pushed.number("ping"), pushed.number("ping-restart")
-        exit_s = pushed.number("ping-exit")
-        timeout_s = restart_s if restart_s is not None else exit_s
+        check_agreement(self.config.data, event.agreement)
+        interval_s, timeout_s = self._keepalive()
         self._channel = DataChannel(
             self._device,
             event.peer_id,
             self._transport,
             remote=None if self._transport.kind is TransportKind.TCP else self.address,
-            keepalive_interval_s=own.ping_s if interval_s is None else interval_s,
-            keepalive_timeout_s=own.restart_s or own.exit_s if timeout_s is None else timeout_s,
+            keepalive_interval_s=interval_s,
+            keepalive_timeout_s=timeout_s,
         )
         self._agreement = event.agreement
+
+    def _keepalive(self) -> tuple[int, int]:
+        """(interval, timeout) in seconds: what was pushed, and else what is configured."""
+        pushed, own = self._pushed, self.config.keepalive
+        assert pushed is not None
+        interval_s, timeout_s = pushed.number("ping"), pushed.number("ping-restart")
+        if timeout_s is None:
+            timeout_s = pushed.number("ping-exit")
+        return (
+            own.ping_s if interval_s is None else interval_s,
+            (own.restart_s or own.exit_s) if timeout_s is None else timeout_s,
+        )
+
+    def _update(self, options: Pushed) -> None:
+        self._pushed = options
+        if self._channel is not None:
+            interval_s, timeout_s = self._keepalive()
+            self._channel.peer.set_keepalive(interval_s=interval_s, timeout_s=timeout_s)
+        if self._established is not None:
+            self._establish()
 
     def _change_key(self, event: KeyReady | KeyPromotionDue | KeyExpired) -> None:
         if self._channel is None:
             return
         self._channel.take(event)
         _log.debug("%s %d", type(event).__name__, event.key_id)
-        if self._pushed and self._agreement and not self.established.done():
-            self.established.set_result(Established(self._pushed, self._agreement))
+        if self._established is None:
+            self._establish()
 
-    def _finish(self, event: Ended) -> None:
+    def _establish(self) -> None:
+        if self._pushed is not None and self._agreement is not None:
+            self._established = Established(self._pushed, self._agreement, self.address)
+            self._changed.set()
+
+    def _close_channel(self) -> None:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+
+    def _finish(self, event: Ended) -> None:
+        self._close_channel()
         if not self.ended.done():
             self.ended.set_result(event)

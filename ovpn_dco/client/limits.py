@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..config import KeepaliveConfig
 from ..protocol.push import Pushed
+from .tasks import first_of
 
 __all__ = ["Limits", "reach"]
 
@@ -37,18 +38,17 @@ async def reach(limits: Limits, crossed: Callable[[], int]) -> str:
     """Waits until a limit is reached, for ever if there is none, and says which.
 
     `crossed()` is how many bytes have crossed the tunnel."""
-    loop = asyncio.get_running_loop()
-    waiting: set[asyncio.Future[str]] = {loop.create_future()}
+    waits = [_for_ever()]
     if limits.session_s:
-        waiting.add(loop.create_task(_session(limits.session_s)))
+        waits.append(_session(limits.session_s))
     if limits.idle_s:
-        waiting.add(loop.create_task(_idle(limits, crossed)))
-    try:
-        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        return done.pop().result()
-    finally:
-        for one in waiting:
-            one.cancel()
+        waits.append(_idle(limits, crossed))
+    return await first_of(*waits)
+
+
+async def _for_ever() -> str:
+    never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    return await never
 
 
 async def _session(limit_s: int) -> str:

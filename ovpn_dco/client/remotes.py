@@ -1,7 +1,7 @@
 """Which server comes next, and when: the order of attempts, without sockets or a clock.
 
 All addresses of a remote are tried before the next remote, and after the last the first. A round
-is one pass over all remotes."""
+is one pass over all remotes, wherever it began."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class RemoteSequence:
             shuffle(self._remotes)
         self._config = config
         self._number = 0
+        self._round_began_at = 0
         self._addresses: deque[Address] | None = None
         self._rounds = 0
 
@@ -63,8 +64,9 @@ class RemoteSequence:
         self._addresses = deque(dict.fromkeys(addresses))
 
     def connected(self) -> None:
-        """It works here: after this all rounds are open again, and it begins at this place."""
+        """It works here: all rounds are open again, and the first begins at this remote."""
         self._rounds = 0
+        self._round_began_at = self._number
 
     def advance(self, how: Advance = Advance.ADDRESS) -> None:
         """Goes on to the next address, or to the next remote, or stays."""
@@ -74,7 +76,6 @@ class RemoteSequence:
             self._addresses.popleft()
             return
         self._addresses = None
-        self._number += 1
-        if self._number == len(self._remotes):
-            self._number = 0
+        self._number = (self._number + 1) % len(self._remotes)
+        if self._number == self._round_began_at:
             self._rounds += 1

@@ -20,7 +20,7 @@ from ..protocol.push import Pushed
 from .tunnel_info import TunnelInfo
 from .tunnel_plan import TunnelPlan, plan_tunnel, redirection
 
-__all__ = ["Tunnel", "TunnelInfo"]
+__all__ = ["Tunnel", "TunnelInfo", "address_of"]
 
 logger = logging.getLogger("ovpn_dco.client")
 
@@ -61,7 +61,7 @@ class Tunnel:
         Nothing is touched if that made the same tunnel to the same server. `remote` is where the
         server's packets come from, `mtu` that of the connection if it has its own. With an error
         nothing is in effect, neither the new one nor the one before."""
-        server = _address_of(remote) if remote else None
+        server = address_of(remote) if remote else None
         made_of = pushed.digest(), server, mtu
         if self._info is not None and made_of == self._made_of:
             return self._info
@@ -106,7 +106,7 @@ class Tunnel:
             self._namespace = -1
 
 
-def _address_of(remote: Address) -> IpAddress:
+def address_of(remote: Address) -> IpAddress:
     """Without the scope of a link, and IPv4 as what it is on a socket for both."""
     address = ip_address(remote[0].partition("%")[0])
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address

@@ -80,6 +80,8 @@ async def connect_tcp(
     sock = _socket(family, protocol, transport)
     try:
         if transport.bind:
+            # The port is that of the connection before, which the kernel remembers for a while.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             await _bind(sock, family, transport)
         await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, remote), timeout_s)
     except BaseException as error:
