@@ -130,8 +130,8 @@ class Attempt:
 
     @property
     def may_leave_politely(self) -> bool:
-        """Whether something is left to send."""
-        return not self._session.is_finished
+        """Whether something is left to send, or was sent and may not have arrived."""
+        return not (self._session.is_finished or self._session.has_arrived)
 
     def crossed_bytes(self) -> int:
         """Bytes inside of the tunnel, both ways."""

@@ -31,7 +31,7 @@ from ..runtime.control import ControlDriver
 from ..runtime.tls_profile import ReloadingTls
 from .attempt import Attempt, Established
 from .connector import Connector
-from .dialogue import Answer, Dialogue, first_login
+from .dialogue import Answer, Dialogue, first_login, with_token_of
 from .hooked_tunnel import HookedTunnel
 from .limits import Limits, reach
 from .remotes import RemoteSequence
@@ -86,6 +86,7 @@ class Client:
         self._clock = clock or SystemClock()
         self._remotes = RemoteSequence(config)
         self._login = first_login(config)
+        self._answered: ClientLogin | None = None
         self._device: Device | None = None
         self._driver: ControlDriver | None = None
         self._tunnel: HookedTunnel | None = None
@@ -261,7 +262,7 @@ class Client:
             await first_of(_end_of(attempt), self._serve(attempt))
         finally:
             self._connected = False
-            self._login = attempt.login
+            self._login = with_token_of(attempt.login, self._login)
         outcome = attempt.ended.result()
         await self._linger(attempt)
         self._let_go()
@@ -284,7 +285,8 @@ class Client:
         info = self._the_tunnel.info
         if info is not None and info.remote != address_of(address):
             await self._the_tunnel.down()
-        return await connector.connect(self._remotes, address, self._login)
+        login, self._answered = self._answered or self._login, None
+        return await connector.connect(self._remotes, address, login)
 
     def _let_go(self) -> None:
         if self._attempt is not None:
@@ -302,7 +304,7 @@ class Client:
         if verdict.login is not None:
             self._login = verdict.login
         if verdict.question is not None:
-            self._login = await self._dialogue.log_in_again(verdict.question)
+            self._answered = await self._dialogue.log_in_again(verdict.question)
         self._remotes.advance(verdict.advance)
         if self._remotes.is_exhausted:
             raise ConnectionFailed(errno.EHOSTUNREACH, "no server of the configuration can be had")

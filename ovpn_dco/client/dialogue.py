@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import NoReturn, TypeAlias
 
 from ..config import ClientConfig
@@ -16,7 +17,7 @@ from ..runtime.profile import client_login
 from .attempt import Attempt
 from .tasks import call
 
-__all__ = ["Answer", "Dialogue", "first_login"]
+__all__ = ["Answer", "Dialogue", "first_login", "with_token_of"]
 
 Answer: TypeAlias = Callable[[CrText | DynamicChallenge], str | Awaitable[str]]
 """Asks the user what the server wants to know, and returns the answer."""
@@ -27,7 +28,7 @@ _log = logging.getLogger("ovpn_dco.client")
 
 
 def first_login(config: ClientConfig) -> ClientLogin:
-    """The login that a client begins with; InvalidArgument (EINVAL) where a part of it would have to be asked for."""
+    """What a client begins with. InvalidArgument (EINVAL) where part of it is yet to be asked."""
     auth, known = config.auth, config.auth.credentials
     if auth.user_pass:
         missing = None
@@ -41,6 +42,14 @@ def first_login(config: ClientConfig) -> ClientLogin:
             message = f"{missing} is not known: give AuthConfig.credentials"
             raise InvalidArgument(errno.EINVAL, message, attribute="auth-user-pass")
     return client_login(config)
+
+
+def with_token_of(used: ClientLogin, login: ClientLogin) -> ClientLogin:
+    """`login` with the token that came of `used`, which may have been an answer: that is good for
+    one attempt, its token for more."""
+    if used.token is None:
+        return replace(login, token=None, token_username=None)
+    return replace(login, token=used.token, token_username=used.token_username or used.username)
 
 
 class Dialogue:
@@ -69,7 +78,7 @@ class Dialogue:
                 _log.warning("%s", error)
 
     async def log_in_again(self, question: DynamicChallenge) -> ClientLogin:
-        """The login of the next attempt, which carries the answer."""
+        """The login of the next attempt, and of no other: it carries the answer."""
         response = await self._put(question)
         return ClientLogin(question.username, question.answer(response).as_password())
 
