@@ -40,9 +40,6 @@ __all__ = ["check_agreement", "client_login", "client_profile", "for_remote", "s
 
 Config: TypeAlias = ClientConfig | ServerConfig
 
-# Announced once a client does what it says: a server may change the options of a live tunnel.
-PUSH_UPDATE = False
-
 # Told to every server, as OpenVPN does; other lines of `setenv` only with `push-peer-info`.
 GUI_VERSION = "IV_GUI_VER"
 
@@ -126,7 +123,7 @@ def check_agreement(data: DataChannelConfig, agreement: Agreement) -> None:
 
 def _features(config: Config, epoch: bool) -> IvProto:
     wanted = epoch and config.data.epoch is not Epoch.OFF
-    return proto_for(pull=True, epoch=wanted, push_update=PUSH_UPDATE)
+    return proto_for(pull=True, epoch=wanted, push_update=isinstance(config, ClientConfig))
 
 
 def _compatibility(config: Config) -> Compatibility:

@@ -23,8 +23,8 @@ from ovpn_dco.config import (
     Material,
 )
 from ovpn_dco.errors import ConnectionFailed, DcoError, InterfaceMissing, InvalidArgument
-from ovpn_dco.model import InterfaceGone
-from ovpn_dco.protocol.messages import Halt, Restart
+from ovpn_dco.model import InterfaceGone, PeerFloated
+from ovpn_dco.protocol.messages import Halt, PushUpdate, Restart
 
 PERSIST = LifecycleConfig(persist_tun=True)
 
@@ -476,6 +476,44 @@ def test_a_kept_tunnel_goes_before_another_address_is_tried(host: str) -> None:
                 kept = host == "127.0.0.1"
                 assert client.fake.steps == (["apply"] if kept else ["apply", "undo", "apply"])
                 assert client.remote == (host, second.port)
+
+    run(test)
+
+
+def test_other_options_make_another_tunnel() -> None:
+    async def test() -> None:
+        async with served() as server:
+            hooks = Hooks()
+            async with LabClient(config_for(server.remote, hooks=hooks.config)) as client:
+                update = PushUpdate(("tun-mtu 1400",))
+                server.do(lambda session, now: session.send(update, now))
+                await until(lambda: client.fake.steps == ["apply", "apply"])
+                await until(lambda: hooks.told == ["up", "down", "up"])
+                assert client.connected
+                assert len(server.logins) == 1
+
+    run(test)
+
+
+def test_a_server_that_moves_gets_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old one leads to where it was, and its packets from now on into the tunnel."""
+    monkeypatch.setattr(client_module, "FAREWELL_S", 0.1)
+
+    async def test() -> None:
+        async with served() as server, LabClient(config_for(server.remote)) as client:
+            peer = client.device.peers[7]
+            moved = PeerFloated(
+                sequence=0,
+                peer_id=7,
+                generation=peer.generation,
+                remote=("127.0.0.9", 1194),
+                local=None,
+            )
+            client.receive_event(moved, 0.0)
+            await until(lambda: client.fake.steps == ["apply", "apply"])
+            assert client.remote == ("127.0.0.9", 1194)
+            await until(lambda: client.tunnel is not None)
+            assert str(client.tunnel.remote) == "127.0.0.9"
 
     run(test)
 

@@ -112,7 +112,7 @@ def test_epoch_format_is_offered(setting: Epoch, engine: bool, announced: bool) 
         changed = replace(config, data=replace(config.data, epoch=setting))
         features = settings(changed, epoch=engine).features
         assert (IvProto.DATA_EPOCH in features) == announced
-        assert IvProto.PUSH_UPDATE not in features
+        assert (IvProto.PUSH_UPDATE in features) == isinstance(config, ClientConfig)
         assert IvProto.TLS_KEY_EXPORT in features
 
 
