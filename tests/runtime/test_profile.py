@@ -10,7 +10,14 @@ import certificate_lab as lab
 import pytest
 from profile_lab import WRAPS, ProfileNetwork, client, server
 
-from ovpn_dco.config import ConfigError, Credentials, DataChannelConfig, Epoch, RemoteConfig
+from ovpn_dco.config import (
+    ClientConfig,
+    ConfigError,
+    Credentials,
+    DataChannelConfig,
+    Epoch,
+    RemoteConfig,
+)
 from ovpn_dco.errors import UnsupportedError
 from ovpn_dco.model import Cipher, EpochKey, FilterAction
 from ovpn_dco.protocol.ncp import Agreement

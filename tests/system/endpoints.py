@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import certificate_lab as lab
+import profile_lab
 from config_files import parse_client, parse_server
 from profile_lab import IDENTITY, files
 from server_lab import leaf
@@ -30,15 +33,21 @@ EndpointT = TypeVar("EndpointT", Server, Client)
 class Place:
     """An event loop in a thread inside of a namespace."""
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    ) -> None:
         self.namespace = namespace
+        self._make_loop = make_loop
         self._loop: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(target=self._run, name=f"at {namespace.name}")
         self._thread.start()
 
     def _run(self) -> None:
-        with self.namespace.enter():
-            asyncio.run(self._serve())
+        with self.namespace.enter(), contextlib.closing(self._make_loop()) as loop:
+            loop.run_until_complete(self._serve())
+            loop.run_until_complete(loop.shutdown_default_executor())
 
     async def _serve(self) -> None:
         self._over = asyncio.Event()
@@ -60,6 +69,15 @@ class Place:
             return function()
 
         return self.wait(work())
+
+    def tasks(self) -> int:
+        """How many run there, but for those that keep it and that count."""
+
+        async def count() -> int:
+            await asyncio.sleep(0)
+            return len(asyncio.all_tasks()) - 2
+
+        return self.wait(count())
 
     def close(self) -> None:
         self._loop.result().call_soon_threadsafe(self._over.set)
@@ -165,3 +183,17 @@ class Office:
         for place in (self.left, *self.right):
             place.close()
         self.topology.close()
+
+
+def write_files(folder: Path, *, client: Iterable[str] = (), server: Iterable[str] = ()) -> None:
+    """`client/client.ovpn` and `server/server.conf` with these lines, and their certificates."""
+    for name, mine, lines in (
+        ("client/client.ovpn", lab.client_leaf(), ("client", "remote-cert-tls server", *client)),
+        ("server/server.conf", lab.server_leaf(), (profile_lab.SERVER, *server)),
+    ):
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        for material, data in files(mine, "").items():
+            (file.parent / material).write_bytes(data)
+            (file.parent / material).chmod(0o600)
+        file.write_text("\n".join((*lines, IDENTITY)))
