@@ -25,9 +25,10 @@ from ..model import (
 )
 from ..net import Netns
 from ..protocol.authtoken import ClientLogin
-from ..protocol.session_events import Ended
+from ..protocol.session_events import Ended, EndReason
 from ..runtime.clock import Clock, SystemClock
 from ..runtime.control import ControlDriver
+from ..runtime.route_watch import RouteWatch
 from ..runtime.tls_profile import ReloadingTls
 from .attempt import Attempt, Established
 from .connector import Connector
@@ -44,6 +45,9 @@ __all__ = ["Client"]
 
 FAREWELL_S = 2.0
 """How long a client that leaves waits for the server to hear of it."""
+
+SETTLING_S = 0.1
+"""How long after a change of routes the next ones of the same cause are waited for."""
 
 _log = logging.getLogger("ovpn_dco.client")
 
@@ -283,7 +287,8 @@ class Client:
     async def _begin(self, connector: Connector) -> Attempt:
         address = await connector.resolve(self._remotes)
         info = self._the_tunnel.info
-        if info is not None and info.remote != address_of(address):
+        same = info is not None and info.remote == address_of(address)
+        if not (same and await self._the_tunnel.leads_to_server()):
             await self._the_tunnel.down()
         login, self._answered = self._answered or self._login, None
         return await connector.connect(self._remotes, address, login)
@@ -330,7 +335,9 @@ class Client:
         established = await self._contact(attempt)
         await self._come_up(attempt, established)
         limits = Limits.of(self._config.keepalive, established.options)
-        return await first_of(reach(limits, attempt.crossed_bytes), self._follow(attempt))
+        return await first_of(
+            reach(limits, attempt.crossed_bytes), self._follow(attempt), self._guard(attempt)
+        )
 
     async def _contact(self, attempt: Attempt) -> Established:
         """Not for longer than `connect-timeout` without any answer."""
@@ -345,6 +352,16 @@ class Client:
         """The server may push other options, or move, at any time."""
         while True:
             await self._come_up(attempt, await attempt.established())
+
+    async def _guard(self, attempt: Attempt) -> NoReturn:
+        """Connects anew where the network around has changed so that there is no way any more."""
+        with RouteWatch() as routes:
+            while True:
+                if not await self._the_tunnel.leads_to_server():
+                    _log.warning("the way to the server is gone")
+                    attempt.abandon(EndReason.TRANSPORT_GONE)
+                await routes.changed()
+                await asyncio.sleep(SETTLING_S)
 
     async def _come_up(self, attempt: Attempt, established: Established) -> None:
         mtu = attempt.config.mtu

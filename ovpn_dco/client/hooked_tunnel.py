@@ -54,6 +54,11 @@ class HookedTunnel:
                 await _tell(self._hooks.route_up, info)
             return info
 
+    async def leads_to_server(self) -> bool:
+        """See `Tunnel`."""
+        async with self._changing:
+            return await in_thread(self._tunnel.leads_to_server)
+
     async def down(self) -> None:
         """Takes the tunnel back. What the system keeps of it is logged, and tried again later."""
         async with self._changing:

@@ -47,6 +47,7 @@ class Tunnel:
             raise
         self._made_of: object = None
         self._info: TunnelInfo | None = None
+        self._outside: IpAddress | None = None
 
     @property
     def info(self) -> TunnelInfo | None:
@@ -73,10 +74,17 @@ class Tunnel:
         self._made_of, self._info = made_of, plan.info
         return plan.info
 
+    def leads_to_server(self) -> bool:
+        """Whether the server's packets still stay outside. When the network around changes, the
+        route that kept them there may be gone: they would go into the tunnel, be sealed, and go
+        into the tunnel again."""
+        return self._outside is None or self._routing.way_around(self._outside) is not None
+
     def _plan(self, pushed: Pushed, server: IpAddress | None, mtu: MtuConfig | None) -> TunnelPlan:
         redirect = redirection(pushed, self._config)
         bypass = tuple(_name_servers()) if redirect and redirect.bypass_dns else ()
         around = self._routing.look((*bypass, *([server] if server else [])))
+        self._outside = server if self._sockets_here and server in around.ways else None
         return plan_tunnel(
             self._interface,
             pushed,
@@ -90,7 +98,7 @@ class Tunnel:
 
     def undo(self) -> None:
         """Takes the tunnel back, as far as it is still there; the interface itself stays."""
-        self._made_of = self._info = None
+        self._made_of = self._info = self._outside = None
         self._routing.undo()
 
     def close(self) -> None:

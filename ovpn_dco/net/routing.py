@@ -26,7 +26,7 @@ from .rtnetlink import (
     network_of,
     rtnetlink,
 )
-from .surroundings import Surroundings, look
+from .surroundings import Surroundings, look, way_around
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,11 @@ class Routing:
     def look(self, addresses: Iterable[IpAddress] = ()) -> Surroundings:
         """The surroundings, with the ways to these addresses as they are now."""
         return run_in_namespace(self._namespace, lambda: look(self._index, addresses))
+
+    def way_around(self, address: IpAddress) -> Hop | None:
+        """How packets to this address leave the host now; None if they do not, or by this
+        interface."""
+        return run_in_namespace(self._namespace, lambda: way_around(self._index, address))
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Puts these in effect, in their order. DcoError names the one that failed; those before

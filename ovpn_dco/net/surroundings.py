@@ -54,6 +54,13 @@ def look(index: int, addresses: Iterable[IpAddress] = ()) -> Surroundings:
         )
 
 
+def way_around(index: int, address: IpAddress) -> Hop | None:
+    """How packets to this address leave the host; None if they do not, or by interface `index`."""
+    with rtnetlink() as route:
+        hop = _way(route, address)
+    return hop if hop and hop.index != index else None
+
+
 def _takes_ipv6(name: str) -> bool:
     # No file of its own while the MTU is below what IPv6 needs.
     with contextlib.suppress(OSError):
