@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import importlib.util
@@ -50,7 +51,7 @@ class Scene:
         self.host.add_route("::/0", via=near.left_ipv6)
         self.behind.add_route("10.8.0.0/24", via=far.left_ipv4)
         self.hub.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
-        self.there, self.here = Place(self.hub), Place(self.host)
+        self.there, self.here = self._places = [Place(self.hub), Place(self.host)]
         self._started: list[tuple[Place, Server | Client]] = []
 
     def start(self, endpoint: EndpointT, place: Place | None = None) -> EndpointT:
@@ -68,9 +69,14 @@ class Scene:
     def close(self) -> None:
         for _, endpoint in reversed(self._started):
             self.end(endpoint)
-        self.here.close()
-        self.there.close()
+        for place in self._places:
+            place.close()
         self.topology.close()
+
+    def another_place(self, make_loop: Callable[[], asyncio.AbstractEventLoop]) -> Place:
+        """For a client."""
+        self._places.append(Place(self.host, make_loop))
+        return self._places[-1]
 
     def files(self, client: list[str], server: list[str]) -> None:
         remote = [] if any("remote " in line for line in client) else [f"remote {self.address}"]
@@ -418,12 +424,11 @@ def test_it_runs_on_uvloop(scene: Scene, proto: str) -> None:
     import uvloop
 
     scene.server(f"proto {proto}")
-    place = Place(scene.host, uvloop.new_event_loop)
+    place = scene.another_place(uvloop.new_event_loop)
     client = scene.start(scene.client(f"remote {scene.address} 1194 {proto}"), place)
     scene.ping()
     scene.end(client)
     assert place.tasks() == 0
-    place.close()
 
 
 def process(scene: Scene, *lines: str, text: str | None = None) -> subprocess.Popen[str]:
