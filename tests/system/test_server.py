@@ -9,7 +9,7 @@ import pytest
 from server_lab import assert_idle, open_files
 from support import needs_root, needs_tool
 from system.endpoints import SERVER_IPV4, SERVER_IPV6, Office, Running
-from system.tunnel import assert_no_answer, eventually, ping
+from system.tunnel import eventually, ping
 
 from ovpn_dco import Client, Server
 from ovpn_dco.config import ListenConfig, Protocol, ServerHooks
