@@ -405,6 +405,33 @@ def test_a_connection_that_begins_with_something_else_is_closed() -> None:
     run(body)
 
 
+def test_nothing_is_heard_of_a_client_after_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Two logins may be accepted in one go, and the second ends what the first began."""
+
+    async def body() -> None:
+        told: list[str] = []
+        hooks = ServerHooks(learn_address=lambda notice: told.append(notice.operation))
+        async with serving(hooks=hooks) as server:
+            caller = await Caller(server).start()
+            await eventually(lambda: server._connections)
+            (connection,) = server._connections.values()
+            accept = connection._accept
+
+            def accept_and_end(*arguments: Any) -> None:
+                accept(*arguments)
+                connection.close(EndReason.SUPERSEDED)
+
+            connection._accept = accept_and_end  # type: ignore[method-assign]
+            await eventually(lambda: not server._connections)
+            assert not server.device.peers
+            assert_idle(server)
+            await caller.vanish()
+        assert told == []
+
+    run(body)
+    assert "unexpected" not in caplog.text
+
+
 @pytest.mark.parametrize("protocol", BOTH)
 def test_a_client_with_another_key_hears_nothing(protocol: Protocol) -> None:
     async def body() -> None:

@@ -14,6 +14,7 @@ from . import (
     logins,
     peers,
     profiles,
+    servers,
     sessions,
 )
 from .mutation import Mutation
@@ -32,4 +33,5 @@ MUTATIONS = [
     *configuration.MUTATIONS,
     *profiles.MUTATIONS,
     *logins.MUTATIONS,
+    *servers.MUTATIONS,
 ]
