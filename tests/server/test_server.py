@@ -22,6 +22,7 @@ from server_lab import (
 from ovpn_dco.config import ListenConfig, Protocol, ServerHooks
 from ovpn_dco.errors import DcoError, InterfaceMissing, InvalidArgument, NotFound
 from ovpn_dco.model import InterfaceGone
+from ovpn_dco.protocol.keyevents import KeyStage
 from ovpn_dco.protocol.messages import Halt, Restart
 from ovpn_dco.protocol.session_events import EndReason
 from ovpn_dco.protocol.statickey import StaticKey
@@ -410,7 +411,15 @@ def test_nothing_is_heard_of_a_client_after_its_end(caplog: pytest.LogCaptureFix
 
     async def body() -> None:
         told: list[str] = []
-        hooks = ServerHooks(learn_address=lambda notice: told.append(notice.operation))
+
+        async def until_the_push_may_go(_: object) -> None:
+            (state,) = (one.session._primary for one in server._connections.values())
+            await eventually(lambda: state.stage is KeyStage.ACTIVE)
+
+        hooks = ServerHooks(
+            client_connect=until_the_push_may_go,
+            learn_address=lambda notice: told.append(notice.operation),
+        )
         async with serving(hooks=hooks) as server:
             caller = await Caller(server).start()
             await eventually(lambda: server._connections)
