@@ -68,7 +68,10 @@ class Session:
 
     async def ask(self, question: AuthRequired, now: float = START) -> Identity | None:
         return await self.login.authenticate(
-            question, now=now, remote=REMOTE, pend=self.pended.append
+            question,
+            now=now,
+            remote=REMOTE,
+            pend=lambda timeout_s, request=None: self.pended.append(timeout_s),
         )
 
     def enter(self, question: AuthRequired, now: float = START) -> Identity:

@@ -24,7 +24,7 @@ from ovpn_dco.config import ClientConfig, Credentials, ListenConfig, Protocol, S
 from ovpn_dco.errors import DcoError
 from ovpn_dco.model import Address
 from ovpn_dco.protocol.authtoken import ClientLogin
-from ovpn_dco.protocol.messages import AuthFailed
+from ovpn_dco.protocol.messages import AuthFailed, Message
 from ovpn_dco.protocol.session_client import ClientSession
 from ovpn_dco.protocol.session_events import (
     ControlMessage,
@@ -231,6 +231,10 @@ class Caller:
         self.session.renegotiate()
         self._wake.set()
         await eventually(lambda: len(self.said(KeyReady)) > before, "another key")
+
+    def send(self, message: Message) -> None:
+        self.session.send(message, self._clock.now())
+        self._wake.set()
 
     async def leave(self) -> None:
         """Says goodbye, and goes."""

@@ -174,8 +174,8 @@ class SessionTable:
             session = heapq.heappop(self._deadlines)[2].session
             if session is not None:
                 self._stop_timer(session)
-                self.touch(session)
                 session.handle_timeout(now)
+                self.touch(session)
 
     def next_event(self) -> tuple[ServerSession, SessionEvent] | None:
         """What happened next to which session; None: nothing more."""

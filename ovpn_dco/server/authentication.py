@@ -12,7 +12,7 @@ import errno
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Protocol
 
 from ovpn_dco.config import ClientCert, Material, ServerConfig
 from ovpn_dco.errors import InvalidArgument
@@ -29,10 +29,11 @@ from ovpn_dco.protocol.certificates import PeerCertificate
 from ovpn_dco.protocol.challenge import (
     DynamicAnswer,
     DynamicChallenge,
+    PendingRequest,
     parse_dynamic_answer,
     parse_static_answer,
 )
-from ovpn_dco.protocol.messages import SessionExpired, challenge_message, encode
+from ovpn_dco.protocol.messages import InfoPre, SessionExpired, challenge_message, encode
 from ovpn_dco.protocol.session_events import AuthRequired
 from ovpn_dco.protocol.text import TextRefused, encode_base64
 
@@ -49,8 +50,13 @@ MAX_COMMON_NAME = 64
 TOKEN_RENEWAL_S = 3600
 """How often a token is renewed where nothing says so and the server does not renegotiate."""
 
-Pend: TypeAlias = Callable[[int], None]
-"""Tells a client to wait so many seconds: for the owner, `ServerSession.pend`."""
+
+class Pend(Protocol):
+    """Tells a client to wait so many seconds, and what its user should do meanwhile: for the owner,
+    `ServerSession.pend`."""
+
+    def __call__(self, timeout_s: int, request: PendingRequest | None = None) -> None:
+        """TextRefused for a request that cannot be sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +110,9 @@ class LoginRequest:
     renegotiation: bool
     pend: Pend = field(repr=False, compare=False)
     """Asks for so many seconds from now, and tells the client to wait for them; from any thread.
-    Clients wait half of the time of renegotiation at most, or the hand-window."""
+    Clients wait half of the time of renegotiation at most, or the hand-window. A second argument
+    is what the user should do: an `OpenUrl`, a `WebAuth`, or a `CrText`, whose answer comes to
+    `ServerHooks.client_response`. Which of them the client can show says its IV_SSO."""
 
 
 class SessionLogin:
@@ -128,9 +136,9 @@ class SessionLogin:
         self._waiting = asked
         loop = asyncio.get_running_loop()
 
-        def pend_now(timeout_s: int) -> None:
+        def pend_now(timeout_s: int, request: PendingRequest | None = None) -> None:
             if self._waiting is asked:
-                pend(timeout_s)
+                pend(timeout_s, request)
 
         try:
             identity = await self._authenticator.authenticate(
@@ -138,7 +146,7 @@ class SessionLogin:
                 now=now,
                 remote=remote,
                 before=self.identity,
-                pend=lambda timeout_s: _in(loop, pend_now, timeout_s),
+                pend=lambda timeout_s, request=None: _in(loop, pend_now, timeout_s, request),
             )
         except LoginDenied:
             if self._waiting is not asked:
@@ -162,10 +170,12 @@ class SessionLogin:
         return self.identity
 
 
-def _in(loop: asyncio.AbstractEventLoop, call: Pend, timeout_s: int) -> None:
+def _in(
+    loop: asyncio.AbstractEventLoop, call: Pend, timeout_s: int, request: PendingRequest | None
+) -> None:
     # A plain hook may ask when the loop is gone: then nobody waits any more.
     if not loop.is_closed():
-        loop.call_soon_threadsafe(call, timeout_s)
+        loop.call_soon_threadsafe(call, timeout_s, request)
 
 
 class Authenticator:
@@ -328,12 +338,14 @@ class Authenticator:
             misfit(answer, "user_pass_hook")
 
     def _pend_within(self, limit: TimeLimit, pend: Pend) -> Pend:
-        def request_pend(timeout_s: int) -> None:
+        def request_pend(timeout_s: int, request: PendingRequest | None = None) -> None:
             if timeout_s < 1:
                 raise InvalidArgument(errno.EINVAL, "timeout_s must be positive")
+            if request is not None:
+                encode(InfoPre(str(request)))  # a mistake is told to the hook that makes it
             granted_s = min(timeout_s, self.longest_s)
             limit.extend(granted_s)
-            pend(granted_s)
+            pend(granted_s, request)
 
         return request_pend
 

@@ -17,6 +17,7 @@ from ..device import Device
 from ..errors import AlreadyExists, DcoError, InvalidArgument, NotFound
 from ..model import Address, Cipher, ControlTransport, PeerEvent, PeerStats
 from ..net.rtnetlink import IpNetwork
+from ..protocol.challenge import PendingRequest
 from ..protocol.keyevents import KeyExpired, KeyPromotionDue
 from ..protocol.messages import (
     AuthFailed,
@@ -147,7 +148,8 @@ class Connection:
             case RenegotiationFailed():
                 _log.warning("%s: renegotiation failed: %s", self, event.error)
             case ControlMessage(message=CrResponse() as message):
-                self._shared.notifier.responded(self.view() if self.is_connected else None, message)
+                client = self.view() if self.is_connected else None
+                self._shared.notifier.responded(client, self.path.address, message)
             case ControlMessage(message=Refused() as message):
                 _log.info("%s: sent something that was refused: %s", self, message.reason)
             case ControlMessage():
@@ -321,9 +323,9 @@ class Connection:
         if self.session.is_undecided:
             self.session.refuse(self._shared.clock.now(), message)
 
-    def _pend(self, timeout_s: int) -> None:
+    def _pend(self, timeout_s: int, request: PendingRequest | None = None) -> None:
         if self.session.is_undecided:
-            self.session.pend(self._shared.clock.now(), timeout_s)
+            self.session.pend(self._shared.clock.now(), timeout_s, request)
             self._shared.table.touch(self.session)
             self._shared.wake()
 

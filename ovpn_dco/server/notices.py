@@ -57,8 +57,12 @@ class AddressNotice:
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseNotice:
-    """What `ServerHooks.client_response` is told: an answer to a question of a pending login."""
+    """What `ServerHooks.client_response` is told: an answer to a question of a pending login.
 
+    `remote` is where it comes from, as in the `LoginRequest`; `client` is None at the first login,
+    when nobody is connected yet."""
+
+    remote: Address
     client: ConnectedClient | None
     response: str = field(repr=False)
 
@@ -84,11 +88,12 @@ class Notifier:
         notice = DisconnectNotice(client=replace(client, stats=stats), reason=reason)
         self._run("client_disconnect", self._hooks.client_disconnect, notice, client.common_name)
 
-    def responded(self, client: ConnectedClient | None, message: CrResponse) -> None:
+    def responded(
+        self, client: ConnectedClient | None, remote: Address, message: CrResponse
+    ) -> None:
         """It has answered a question."""
-        notice = ResponseNotice(client=client, response=message.response)
-        name = client.common_name if client else ""
-        self._run("client_response", self._hooks.client_response, notice, name)
+        notice = ResponseNotice(remote=remote, client=client, response=message.response)
+        self._run("client_response", self._hooks.client_response, notice, str(remote))
 
     async def close(self) -> None:
         """Waits for those that run, as long as one may take."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from ovpn_dco.config import (
     VerifyConfig,
 )
 from ovpn_dco.errors import LoginRefused
+from ovpn_dco.model import Address
 from ovpn_dco.protocol.authtoken import ClientLogin
-from ovpn_dco.protocol.messages import AuthPending, SessionExpired
+from ovpn_dco.protocol.challenge import CrText
+from ovpn_dco.protocol.messages import AuthPending, CrResponse, InfoPre, SessionExpired
 from ovpn_dco.protocol.session_events import (
     Ended,
     EndReason,
@@ -31,7 +34,8 @@ from ovpn_dco.protocol.session_events import (
     PushReceived,
     RenegotiationFailed,
 )
-from ovpn_dco.server import DisconnectNotice, LoginRequest
+from ovpn_dco.protocol.text import TextRefused
+from ovpn_dco.server import DisconnectNotice, LoginRequest, ResponseNotice
 
 RIGHT = "right"
 
@@ -185,6 +189,38 @@ def test_a_login_that_a_person_has_to_confirm(protocol: Protocol) -> None:
             async with caller:
                 assert AuthPending(20) in caller.messages()
                 assert len(server.clients) == 1
+
+    run(body)
+
+
+def test_a_question_while_the_login_waits() -> None:
+    """Asked by the one hook, answered to the other, which knows who it was."""
+
+    async def body() -> None:
+        answers: dict[Address, asyncio.Future[str]] = {}
+
+        async def hook(request: LoginRequest) -> bool:
+            answers[request.remote] = asyncio.get_running_loop().create_future()
+            with pytest.raises(TextRefused):
+                request.pend(20, CrText("two\nlines"))
+            request.pend(20, CrText("pin?", response_required=True))
+            return await answers[request.remote] == "1234"
+
+        async def answered(notice: ResponseNotice) -> None:
+            answers[notice.remote].set_result(notice.response)
+
+        config = replace(asking(hook), hooks=ServerHooks(client_response=answered))
+        async with serving(config=config) as server:
+            for answer in ("1234", "4321"):
+                caller = await Caller(server, "alice", password=RIGHT).start()
+                question = InfoPre("CR_TEXT:R:pin?")
+                await eventually(lambda: question in caller.messages())  # noqa: B023
+                caller.send(CrResponse(answer))
+                if answer == "1234":
+                    await caller.connected()
+                else:
+                    await caller.refusal()
+                await caller.vanish()
 
     run(body)
 
