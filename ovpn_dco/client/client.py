@@ -96,6 +96,7 @@ class Client:
         self._tunnel: HookedTunnel | None = None
         self._attempt: Attempt | None = None
         self._connected = False
+        self._last_failure = ""
         self._fault: DcoError | None = None
         self._ready: asyncio.Future[None] | None = None
         self._running: asyncio.Task[None] | None = None
@@ -260,6 +261,7 @@ class Client:
             attempt = self._attempt = await self._begin(connector)
         except ConnectionFailed as error:
             _log.warning("%s", error)
+            self._last_failure = error.strerror or ""
             await self._the_tunnel.down()
             return Again()
         try:
@@ -270,7 +272,8 @@ class Client:
         outcome = attempt.ended.result()
         await self._linger(attempt)
         self._let_go()
-        _log.info("%s", _explained(outcome))
+        self._last_failure = _explained(outcome)
+        _log.info("%s", self._last_failure)
         # What is kept is for the next attempt only: if that fails, the way to the server that the
         # tunnel knows may be one that there is no more.
         if not (self._config.lifecycle.persist_tun and attempt.was_connected):
@@ -312,7 +315,8 @@ class Client:
             self._answered = await self._dialogue.log_in_again(verdict.question)
         self._remotes.advance(verdict.advance)
         if self._remotes.is_exhausted:
-            raise ConnectionFailed(errno.EHOSTUNREACH, "no server of the configuration can be had")
+            text = f"no server of the configuration can be had, at last: {self._last_failure}"
+            raise ConnectionFailed(errno.EHOSTUNREACH, text)
         pause_s = max(verdict.delay_s, self._remotes.pause_s)
         _log.info("connecting again in %g s", pause_s)
         await asyncio.sleep(pause_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 from collections.abc import Awaitable, Callable
@@ -94,4 +95,5 @@ class Dialogue:
 
     async def _put(self, question: CrText | DynamicChallenge) -> str:
         assert self._answer is not None
-        return str(await call(self._answer, question))
+        # Whoever sits before the question is not waited for when the client ends.
+        return str(await call(self._answer, question, thread=asyncio.to_thread))

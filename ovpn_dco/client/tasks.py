@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 __all__ = ["call", "first_of", "in_thread"]
@@ -41,9 +41,14 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
         raise
 
 
-async def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls what a user gave: a plain callable in a thread, an async one here."""
+async def call(
+    function: Callable[..., Any],
+    *arguments: Any,
+    thread: Callable[..., Awaitable[Any]] = in_thread,
+) -> Any:
+    """Calls what a user gave: a plain callable in a thread, an async one here. `thread` is
+    `in_thread`, or `asyncio.to_thread` for what may be left alone when it is cancelled."""
     if inspect.iscoroutinefunction(function):
         return await function(*arguments)
-    result = await in_thread(function, *arguments)
+    result = await thread(function, *arguments)
     return await result if inspect.isawaitable(result) else result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -217,6 +218,32 @@ def test_a_user_who_does_not_want_to_answer_ends_it() -> None:
                 await client.start()
             assert client.lab_device is not None
             assert client.lab_device.closed
+
+    run(test)
+
+
+def test_nobody_waits_for_a_user_who_does_not_answer() -> None:
+    async def test() -> None:
+        asked, go_on = threading.Event(), threading.Event()
+
+        def think(question: Any) -> str:
+            asked.set()
+            go_on.wait(10)
+            return ""
+
+        async with served(refuse(challenge_message(CHALLENGE))) as server:
+            client = LabClient(config_for(server.remote, auth=auth()), answer=think)
+            starting = asyncio.ensure_future(client.start())
+            await until(asked.is_set)
+            try:
+                await client.close()
+                assert not go_on.is_set()
+                assert client.lab_device is not None
+                assert client.lab_device.closed
+                with pytest.raises(ConnectionFailed, match="was closed"):
+                    await starting
+            finally:
+                go_on.set()
 
     run(test)
 
