@@ -167,10 +167,10 @@ class CertificateRules:
         self._check_extended_usage(leaf)
         self._check_name(leaf)
 
-    def check_serial(self, certificate: x509.Certificate) -> None:
+    def check_serial(self, serial: int) -> None:
         """Raises TlsError for a serial number that is revoked; for every level of the chain."""
-        if certificate.serial_number in self.revoked_serials:
-            raise TlsError(TlsFailure.REVOKED, f"serial number {certificate.serial_number}")
+        if serial in self.revoked_serials:
+            raise TlsError(TlsFailure.REVOKED, f"serial number {serial}")
 
     def allows_fingerprint(self, leaf: x509.Certificate) -> bool:
         """Whether this very certificate was named."""

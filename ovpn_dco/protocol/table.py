@@ -23,7 +23,7 @@ from .replay import ReplayWindow
 from .session import SessionSettings
 from .session_events import EndReason, PeerReady, SessionEvent
 from .session_server import ServerSession
-from .wire import decode_header
+from .wire import HEADER_SIZE
 
 __all__ = ["Path", "SessionTable"]
 
@@ -223,15 +223,16 @@ class SessionTable:
     # Steps
 
     def _receive(self, data: bytes, path: Path, now: float, stream: bool) -> ServerSession | bytes:
-        header = decode_header(data)
+        # Looked up as it is: whoever takes the packet judges its form.
+        session_id = data[1:HEADER_SIZE]
         for session in self._places.get(path, ()):
-            if session.remote_session_id == header.session_id:
+            if session.remote_session_id == session_id:
                 self.touch(session)
                 session.receive(data, path.address, now)
                 return session
         if stream and path in self._places:
             raise refused(Refusal.SESSION_UNKNOWN)
-        if (path, header.session_id) in self._over:
+        if (path, session_id) in self._over:
             raise refused(Refusal.SESSION_OVER)
         if len(self._negotiating) >= self._max_negotiating:
             raise refused(Refusal.TABLE_FULL)

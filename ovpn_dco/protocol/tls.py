@@ -210,13 +210,13 @@ class TlsEndpoint:
             self._drain()
 
     def _admit(self) -> None:
-        leaf = self._connection.get_peer_certificate(as_cryptography=True)
+        chain = self._connection.get_verified_chain(as_cryptography=True) or ()
+        leaf = chain[0] if chain else self._connection.get_peer_certificate(as_cryptography=True)
         settings = self._context.settings
         if leaf is None:
             if settings.needs_certificate:
                 raise TlsError(TlsFailure.NO_CERTIFICATE)
         elif settings.verifies_peer:
-            chain = self._connection.get_verified_chain(as_cryptography=True) or ()
             peer = PeerCertificate.of(leaf, chain, settings.name_field)
             # Whatever path OpenSSL took: no session for a leaf that the rules have not seen.
             if self._admitted != peer.fingerprint:
@@ -253,11 +253,11 @@ class TlsEndpoint:
 
         Errors come first, then each certificate once with `ok`, the leaf last."""
         try:
-            certificate = presented.to_cryptography()
             if not ok:
                 self._check_error(code, depth)
-            self._context.rules.check_serial(certificate)
+            self._context.rules.check_serial(presented.get_serial_number())
             if ok and depth == 0:
+                certificate = presented.to_cryptography()
                 self._context.rules.check(certificate)
                 self._admitted = certificate.fingerprint(hashes.SHA256())
         except TlsError as error:

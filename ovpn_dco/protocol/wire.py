@@ -41,6 +41,8 @@ SESSION_ID_SIZE = 8
 HEADER_SIZE = 1 + SESSION_ID_SIZE
 MAX_ACKS = 8
 MAX_KEY_ID = 7
+KEY_ID_MASK = 7
+"""Of the first byte."""
 # A TLS buffer of the reference implementation (2048), a wrapped client key (1024), and all that
 # any protection and the body add to them (SHA512 tls-auth with eight acks: 126).
 MAX_CONTROL_PACKET = 2048 + 1024 + 128

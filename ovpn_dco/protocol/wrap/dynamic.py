@@ -13,7 +13,7 @@ from ovpn_dco.errors import AlreadyExists, InvalidArgument
 from ..replay import ReplayWindow
 from ..role import Role
 from ..statickey import StaticKey
-from ..wire import ControlPacket, decode_header
+from ..wire import KEY_ID_MASK, ControlPacket
 from .base import Wrapping
 from .tls_crypt import TlsCrypt
 
@@ -78,7 +78,7 @@ class DynamicTlsCrypt:
     def unwrap(self, data: bytes, now: float) -> ControlPacket:
         """See `Wrapping`. The key id chooses, in both directions: once the dynamic key is there,
         nothing of a renegotiation is accepted under the old one."""
-        return self._for(decode_header(data).key_id).unwrap(data, now)
+        return self._for(data[0] & KEY_ID_MASK if data else 0).unwrap(data, now)
 
     def _for(self, key_id: int) -> Wrapping:
         return self._dynamic if key_id and self._dynamic is not None else self._original

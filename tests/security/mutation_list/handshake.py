@@ -50,7 +50,7 @@ MUTATIONS = [
         "serial-not-looked-up",
         certificates("test_revoked_by_serial_number"),
         TLS,
-        "            self._context.rules.check_serial(certificate)\n",
+        "            self._context.rules.check_serial(presented.get_serial_number())\n",
         "",
     ),
     Mutation(

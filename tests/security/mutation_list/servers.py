@@ -41,7 +41,7 @@ MUTATIONS = [
         "late-packets-open-a-session",
         table("test_late_packets_do_not_bring_a_session_back"),
         TABLE,
-        "        if (path, header.session_id) in self._over:\n",
+        "        if (path, session_id) in self._over:\n",
         "        if (path, header.session_id) in ():\n",
     ),
     Mutation(
