@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from interop.cases import Case
 from interop.stage import Stage
 

@@ -11,10 +11,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from interop.files import Folder
 from system.tunnel import eventually
 
-from interop.files import Folder
-from ovpn_dco.protocol.role import Role
 from ovpn_dco.testing import Namespace
 
 EXIT_S = 10.0
@@ -34,6 +33,8 @@ class Words:
     """A server has heard that a client leaves."""
     login_refused: str
     """A client was told that its login is wrong."""
+    login_exit: int
+    """Exit code of a client that gives up because of it."""
     bad_login: str
     """A server refused one."""
     unopened: str
@@ -49,12 +50,24 @@ STOCK_WORDS = Words(
     renewed="Control Channel: TLSv1",
     goodbye="exit message received|remote-exit|Connection reset, restarting",
     login_refused="AUTH: Received control message: AUTH_FAILED",
+    login_exit=0,
     bad_login="TLS Auth Error: Auth Username/Password verification failed",
     unopened="packet authentication failed",
     expired="certificate has expired",
     revoked="certificate revoked",
 )
-OUR_WORDS = STOCK_WORDS
+OUR_WORDS = Words(
+    listening="listening on",
+    connected="connected as",
+    renewed="KeyActive",
+    goodbye="ended, the peer has left|ended, the connection was lost",
+    login_refused="the login was refused",
+    login_exit=3,
+    bad_login="refused: user_pass_hook refused",
+    unopened="refused packets: .*tag_mismatch",
+    expired="certificate has expired",
+    revoked="certificate is revoked",
+)
 
 
 @dataclass(frozen=True)
@@ -88,13 +101,10 @@ class Ours(Implementation):
     exporter: bool = True
 
     def command(self, folder: Folder, login: str | None) -> list[str]:
-        if self.exporter and login is None:
-            command = [sys.executable, "-m", "ovpn_dco"]
-        else:
-            command = [sys.executable, str(_RUNNER)]
-            command += [] if self.exporter else ["--without", "TLS_KEY_EXPORT"]
-            command += ["--login", login] if login else []
-        return [*command, folder.role.value, folder.config.name]
+        command = [sys.executable, str(_RUNNER)]
+        command += [] if self.exporter else ["--without", "TLS_KEY_EXPORT"]
+        command += ["--login", login] if login else []
+        return [*command, folder.role.value, "--verb", "4", folder.config.name]
 
 
 STOCK = Stock(STOCK_WORDS)

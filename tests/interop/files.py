@@ -9,10 +9,20 @@ import os
 from functools import cache
 from pathlib import Path
 
-from certificate_lab import CLIENT, DAY, NOW, SERVER, Issued, Leaf, authority, name_of
-from certificate_lab import revocation_list, sign
-
+from certificate_lab import (
+    CLIENT,
+    DAY,
+    NOW,
+    SERVER,
+    Issued,
+    Leaf,
+    authority,
+    name_of,
+    revocation_list,
+    sign,
+)
 from interop.cases import Case, Transport, Wrap
+
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.statickey import Metadata, ServerKey, StaticKey
 

@@ -9,6 +9,7 @@ from typing import Any
 from interop.cases import Case, Derivation
 from interop.ends import OUR_WORDS, STOCK, End, Implementation, Ours
 from interop.files import Folder
+
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.testing import Namespace, Topology
 
@@ -26,9 +27,10 @@ def ours(case: Case) -> Implementation:
 class Stage:
     """A topology with a server at its hub, and clients at its spokes."""
 
-    def __init__(self, path: Path, case: Case, **topology: Any) -> None:
-        """Options are those of `Topology`."""
+    def __init__(self, path: Path, case: Case, *, alone: bool = False, **topology: Any) -> None:
+        """`alone`: both ends are ours. Other options are those of `Topology`."""
         self.case = case
+        self._our_roles = set(Role) if alone else {case.ours}
         self.path = path
         self.topology = Topology(**topology)
 
@@ -67,7 +69,7 @@ class Stage:
         return self.topology.right
 
     def _implementation(self, role: Role) -> Implementation:
-        return ours(self.case) if role is self.case.ours else STOCK
+        return ours(self.case) if role in self._our_roles else STOCK
 
     def close(self) -> None:
         self.topology.close()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 from interop.cases import CIPHERS, Derivation, Transport, Wrap, all_cases, pairwise, values
 
 from ovpn_dco.protocol.role import Role
 
-DIMENSIONS = (Role, Transport, Wrap, CIPHERS, Derivation)
+DIMENSIONS: tuple[Iterable[object], ...] = (Role, Transport, Wrap, CIPHERS, Derivation)
 
 
 def test_the_matrix_has_every_combination_once() -> None:
