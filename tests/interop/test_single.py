@@ -71,7 +71,7 @@ def test_both_ends_renew_at_once(ours: Role, make_stage: MakeStage) -> None:
 @pytest.mark.parametrize("transport", Transport, ids=lambda transport: transport.value)
 def test_epoch_keys_between_two_of_ours(transport: Transport, make_stage: MakeStage) -> None:
     stage = make_stage(Case(transport=transport), alone=True)
-    server, client = stage.server(lines="reneg-sec 2 2\n"), stage.client(lines="reneg-sec 0\n")
+    server, client = stage.server(lines="reneg-sec 3 3\n"), stage.client(lines="reneg-sec 5\n")
     stage.start(server, client)
     with Sniffer(stage.here, stage.topology.link.left_name) as sniffer:
         ping(stage.there, SERVER_IPV4, count=3)
