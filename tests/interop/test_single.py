@@ -102,6 +102,7 @@ def test_packets_of_full_size(ours: Role, wire: int, mtu: int, make_stage: MakeS
 # Many
 
 
+@pytest.mark.slow
 def test_twenty_clients_at_once(make_stage: MakeStage) -> None:
     stage = make_stage(Case(ours=Role.SERVER), spokes=CLIENTS)
     server = stage.server()
