@@ -20,7 +20,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build debug test test-installed test-sanitized soak-control c-test lint lint-python lint-c format \
-        fuzz fuzz-corpus fuzz-targets bench docs dist clean
+        fuzz fuzz-corpus fuzz-targets bench interop docs dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -182,6 +182,12 @@ fuzz-corpus: fuzz-targets ## each libFuzzer target over its corpus only
 bench: build $(if $(findstring --plot,$(BENCH_ARGS)),$(VENV)/.extra-plot) ## python -m ovpn_dco.bench on real traffic (BENCH_ARGS=...)
 	@tools/system-packages bench
 	$(PY) -m ovpn_dco.bench $(BENCH_ARGS)
+
+# The page is written when tests failed, too: it shows the last result, whatever that is.
+interop: build $(VENV)/.extra-test ## every case against stock openvpn; writes docs/interop.md
+	@tools/system-packages test
+	OVPN_DCO_INTEROP=all $(PY) -m pytest tests/interop --junitxml=build/interop.xml $(PYTEST_ARGS); \
+	    code=$$?; $(PY) tools/interop-page build/interop.xml && exit $$code
 
 docs: build $(VENV)/.extra-docs ## documentation with the API reference, in build/docs
 	$(PY) -m sphinx -q -W -b html docs build/docs

@@ -1,0 +1,213 @@
+"""What stands outside the matrix: addresses, sizes, logins, and what must be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from interop.cases import Case, Transport, Wrap
+from interop.ends import End
+from interop.files import SERVER_IPV4, SERVER_IPV6, expired, issued, revocations
+from interop.stage import OURS, Stage
+from support import needs_tool
+from system.tunnel import RunningPing, Sniffer, eventually, ping
+
+from ovpn_dco.protocol.role import Role
+from ovpn_dco.protocol.statickey import StaticKey
+
+pytestmark = [pytest.mark.root, pytest.mark.interop, needs_tool("openvpn", "ping")]
+
+both_roles = pytest.mark.parametrize("ours", Role, ids=lambda role: role.name.lower())
+MakeStage = Callable[..., Stage]
+
+CLIENTS = 20
+DATA_V2 = 9 << 3  # with key id 0
+LOGIN = b"alice\nhunter2\n"
+
+
+@both_roles
+@pytest.mark.parametrize("transport", Transport, ids=lambda transport: transport.value)
+def test_ipv6_outside_and_inside(ours: Role, transport: Transport, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=ours, transport=transport))
+    server = stage.server(ipv6=True, lines="server-ipv6 fd09::/64\n")
+    stage.start(server, stage.client(ipv6=True))
+    ping(stage.there, SERVER_IPV6)
+    ping(stage.there, SERVER_IPV4)
+
+
+@both_roles
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_tls_versions(ours: Role, version: str, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=ours))
+    only = {ours: f"tls-version-min {version}\ntls-version-max {version}\n"}
+    server = stage.server(lines=only.get(Role.SERVER, ""))
+    client = stage.client(lines=only.get(Role.CLIENT, ""))
+    stage.start(server, client)
+    stage.stock(server, client).wait_for(f"Control Channel: TLSv{version}")
+    ping(stage.there, SERVER_IPV4)
+
+
+@both_roles
+@pytest.mark.parametrize("digest", ["", "auth SHA512\n"], ids=["sha1", "sha512"])
+def test_tls_auth_without_a_direction(ours: Role, digest: str, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=ours, wrap=Wrap.TLS_AUTH))
+    wrap = f"{digest}tls-auth static.key\n"
+    stage.start(stage.server(wrap=wrap), stage.client(wrap=wrap))
+    ping(stage.there, SERVER_IPV4)
+
+
+@both_roles
+def test_both_ends_renew_at_once(ours: Role, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=ours))
+    server, client = stage.server(lines="reneg-sec 2 2\n"), stage.client(lines="reneg-sec 2\n")
+    stage.start(server, client)
+    pings = RunningPing(stage.there, SERVER_IPV4, interval_s=0.05)
+    stock = stage.stock(server, client)
+    stock.wait_for(stock.words.renewed, count=4)
+    pings.stop_without_loss()
+
+
+@pytest.mark.skipif(OURS == "stock", reason="stock openvpn 2.6 has no epoch keys")
+@pytest.mark.parametrize("transport", Transport, ids=lambda transport: transport.value)
+def test_epoch_keys_between_two_of_ours(transport: Transport, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(transport=transport), alone=True)
+    server, client = stage.server(lines="reneg-sec 3 3\n"), stage.client(lines="reneg-sec 5\n")
+    stage.start(server, client)
+    with Sniffer(stage.here, stage.topology.link.left_name) as sniffer:
+        ping(stage.there, SERVER_IPV4, count=3)
+        wire = b"".join(packet for _, packet in sniffer.packets())
+    first_epoch = bytes([DATA_V2]) + bytes(3) + (1).to_bytes(2, "big") + bytes(5)
+    assert first_epoch in wire, "a packet of peer 0 whose packet id begins with the epoch"
+    pings = RunningPing(stage.there, SERVER_IPV4, interval_s=0.05)
+    server.wait_for(server.words.renewed, count=3)
+    pings.stop_without_loss()
+
+
+# Sizes
+
+
+@both_roles
+@pytest.mark.parametrize("wire", [1500, 1400])
+@pytest.mark.parametrize("mtu", [1500, 1400])
+def test_packets_of_full_size(ours: Role, wire: int, mtu: int, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=ours), mtu=wire)
+    stage.start(stage.server(lines=f"tun-mtu {mtu}\n"), stage.client())
+    headers = 28  # of IPv4 and ICMP
+    ping(stage.there, SERVER_IPV4, size=mtu - headers, options=("-M", "do"))
+    too_large = ["ping", "-c1", "-W1", "-M", "do", "-s", str(mtu - headers + 1), SERVER_IPV4]
+    refused = stage.there.run(too_large, check=False)
+    assert f"mtu={mtu}" in refused.stdout + refused.stderr
+
+
+# Many
+
+
+@pytest.mark.slow
+def test_twenty_clients_at_once(make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=Role.SERVER), spokes=CLIENTS)
+    server = stage.server()
+    server.start()
+    server.wait_for(server.words.listening)
+    clients = [
+        stage.client(number, identity=issued(Role.CLIENT, f"client-{number}"))
+        for number in range(CLIENTS)
+    ]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.wait_for(client.words.connected)
+    pings = [RunningPing(spoke, SERVER_IPV4, interval_s=0.2) for spoke in stage.topology.spokes]
+    for one in pings:
+        one.stop_without_loss()
+    for client in clients:
+        assert client.stop() == 0
+    server.wait_for(server.words.goodbye, count=CLIENTS)
+
+
+# Logins
+
+
+@both_roles
+def test_a_good_login(ours: Role, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=ours))
+    server = stage.server(login="users", files={"users": LOGIN})
+    client = stage.client(lines="auth-user-pass login\n", files={"login": LOGIN})
+    stage.start(server, client)
+    ping(stage.there, SERVER_IPV4)
+
+
+@both_roles
+def test_a_wrong_password(ours: Role, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=ours))
+    server = stage.server(login="users", files={"users": LOGIN})
+    client = stage.client(lines="auth-user-pass login\n", files={"login": b"alice\nletmein\n"})
+    server.start()
+    server.wait_for(server.words.listening)
+    client.start()
+    assert client.wait_exit() == client.words.login_exit
+    assert client.count(client.words.login_refused), client.tail
+    assert server.count(server.words.bad_login), server.tail
+    assert server.is_running
+
+
+# Refusals
+
+
+@both_roles
+def test_a_wrong_key_is_met_with_silence(ours: Role, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=ours))
+    server = stage.server()
+    wrong = StaticKey(bytes(range(256))).format().encode()
+    client = stage.client(lines="tls-timeout 1\n", files={"static.key": wrong})
+    server.start()
+    server.wait_for(server.words.listening)
+    seen: list[bool] = []
+    with Sniffer(stage.here, stage.topology.link.left_name) as sniffer:
+        client.start()
+
+        def enough() -> bool:
+            seen.extend(outgoing for outgoing, _ in sniffer.datagrams())
+            return seen.count(False) >= 3
+
+        eventually(enough, what="three attempts of the client")
+        assert server.stop() == 0
+        enough()
+    assert server.count(server.words.unopened), server.tail
+    assert True not in seen, "the server answered"
+    assert client.count(client.words.connected) == 0
+
+
+@both_roles
+@pytest.mark.parametrize("judge", Role, ids=lambda role: f"{role.name.lower()}-judges")
+def test_an_expired_certificate(ours: Role, judge: Role, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=ours))
+    bad = {opposite(judge): expired(opposite(judge))}
+    server = stage.server(identity=bad.get(Role.SERVER))
+    client = stage.client(identity=bad.get(Role.CLIENT))
+    assert_refused(server, client, judge=judge, because="expired")
+
+
+@both_roles
+@pytest.mark.parametrize("judge", Role, ids=lambda role: f"{role.name.lower()}-judges")
+def test_a_revoked_certificate(ours: Role, judge: Role, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=ours))
+    other = opposite(judge)
+    files = {"crl.pem": revocations(issued(other, f"{other.value}-1"))}
+    lines = {judge: "crl-verify crl.pem\n"}
+    server = stage.server(lines=lines.get(Role.SERVER, ""), files=files)
+    client = stage.client(lines=lines.get(Role.CLIENT, ""), files=files)
+    assert_refused(server, client, judge=judge, because="revoked")
+
+
+def opposite(role: Role) -> Role:
+    return Role.CLIENT if role is Role.SERVER else Role.SERVER
+
+
+def assert_refused(server: End, client: End, *, judge: Role, because: str) -> None:
+    server.start()
+    server.wait_for(server.words.listening)
+    client.start()
+    end = server if judge is Role.SERVER else client
+    end.wait_for(getattr(end.words, because))
+    assert client.count(client.words.connected) == 0
+    assert server.is_running
