@@ -39,10 +39,7 @@ class ControlPort:
         limit = integer("max", max)
         if limit < 1:
             raise refuse(errno.EINVAL, "max", "must be at least 1")
-        return [
-            dataclasses.replace(packet, transport=self._transports.find(transport))
-            for transport, packet in self._backend.receive_control(limit)
-        ]
+        return self._backend.receive_control(limit, self._transports.find)
 
     def packets(self) -> AsyncIterator[ControlPacket]:
         """Packets as they come, through asyncio, until the device is closed."""

@@ -2,15 +2,17 @@
 
 Every call may come from any thread, raises `DcoError`, and changes nothing when it does. A peer is
 named by (id, generation); generation 0 is whichever peer has the id now. Transports are numbers;
-events and control packets carry `None` for them until the device puts its own objects in."""
+events carry `None` for them until the device puts its own objects in."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
 from ..model import (
     Buffer,
     ControlPacket,
+    ControlTransport,
     DataKey,
     DeviceStats,
     EpochKey,
@@ -28,6 +30,7 @@ from ..model import (
 from ..validation.rules import PeerAttributes, RawAddress
 
 PeerRef: TypeAlias = tuple[int, int]
+FindTransport: TypeAlias = Callable[[int], ControlTransport | None]
 
 
 class Interface(NamedTuple):
@@ -100,8 +103,8 @@ class Backend(Protocol):
     def wait(self, timeout_s: float | None) -> bool:
         """Until an event waits; False after the time, or after a signal."""
 
-    def receive_control(self, maximum: int) -> list[tuple[int, ControlPacket]]:
-        """(transport number, packet) of each."""
+    def receive_control(self, maximum: int, find: FindTransport) -> list[ControlPacket]:
+        """What has come, each packet with the transport that `find` gives for its number."""
 
     def poll_events(self, maximum: int) -> list[tuple[int, Event]]:
         """(transport number, event) of each; the number matters for transport events only."""

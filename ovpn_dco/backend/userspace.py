@@ -50,7 +50,7 @@ from ..model import (
 )
 from ..validation.answers import answer
 from ..validation.rules import PeerAttributes, RawAddress
-from .base import Interface, PeerRef
+from .base import FindTransport, Interface, PeerRef
 
 FEATURES = frozenset(
     {
@@ -308,20 +308,17 @@ class UserspaceBackend:
         with _Answers("wait"):
             return self._engine.wait(limit_ms)
 
-    def receive_control(self, maximum: int) -> list[tuple[int, ControlPacket]]:
+    def receive_control(self, maximum: int, find: FindTransport) -> list[ControlPacket]:
         with _Answers("receive"):
             packets = self._engine.receive_control(maximum)
         return [
-            (
-                transport,
-                ControlPacket(
-                    data=data,
-                    transport=None,
-                    remote=_address(remote),
-                    local=_address(local),
-                    peer_id=None if peer_id < 0 else peer_id,
-                    sequence=sequence,
-                ),
+            ControlPacket(
+                data=data,
+                transport=find(transport),
+                remote=_address(remote),
+                local=_address(local),
+                peer_id=None if peer_id < 0 else peer_id,
+                sequence=sequence,
             )
             for sequence, transport, peer_id, remote, local, data in packets
         ]

@@ -282,6 +282,7 @@ class KeyState:
             raise InvalidArgument(errno.EINVAL, f"key-state is {self._stage.name}")
         self._stage = KeyStage.LAME_DUCK
         self._must_die_s = now + self._timers.tran_window_s
+        self._tls.release()
         self._forget()
 
     def fail(self, error: DcoError) -> None:

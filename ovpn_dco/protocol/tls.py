@@ -8,6 +8,7 @@ Verification uses the wall clock of the system, the one clock that is not handed
 from __future__ import annotations
 
 import errno
+import weakref
 from collections import deque
 
 from cryptography.hazmat.primitives import hashes
@@ -78,8 +79,9 @@ class TlsEndpoint:
 
     def __init__(self, context: TlsContext) -> None:
         self._context = context
-        self._connection = SSL.Connection(context.ssl, None)
-        self._connection.set_app_data(self)
+        self._live: SSL.Connection | None = SSL.Connection(context.ssl, None)
+        # Each would keep the other until somebody collects cycles.
+        self._connection.set_app_data(weakref.ref(self))
         self._output = bytearray()
         self._records: deque[bytes] = deque()
         self._unread = 0
@@ -97,6 +99,16 @@ class TlsEndpoint:
     def __repr__(self) -> str:
         state = "failed" if self._error else "done" if self._done else "handshake"
         return f"<TlsEndpoint {self._context.settings.role.value} {state}>"
+
+    @property
+    def _connection(self) -> SSL.Connection:
+        if self._live is None:
+            raise InvalidArgument(errno.EINVAL, "TLS session is over")
+        return self._live
+
+    def release(self) -> None:
+        """Gives OpenSSL's part back, tens of kilobytes; what `peer` and the others tell stays."""
+        self._live = None
 
     @property
     def handshake_done(self) -> bool:

@@ -224,8 +224,8 @@ def explain(error: SSL.Error) -> str:
 
 def _judge(connection: SSL.Connection, x: crypto.X509, code: int, depth: int, ok: int) -> bool:
     """Asks the endpoint that the connection belongs to."""
-    verdict: bool = connection.get_app_data().judge(x, code, depth, bool(ok))
-    return verdict
+    endpoint = connection.get_app_data()()
+    return endpoint is not None and bool(endpoint.judge(x, code, depth, bool(ok)))
 
 
 def _invalid(message: str, attribute: str) -> InvalidArgument:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import certificate_lab as lab
 import pytest
 from hypothesis import given, settings
@@ -326,3 +329,24 @@ def test_a_server_that_asks_nobody_needs_no_authority() -> None:
     lab.shake(client, server)
     # Nor does it believe what it did not verify.
     assert server.peer is None
+
+
+def test_nothing_waits_for_the_collector_of_cycles() -> None:
+    gc.disable()
+    try:
+        client, server = done()
+        gone = [weakref.ref(end) for end in (client, server)]
+        gone += [weakref.ref(end._connection) for end in (client, server)]
+        del client, server
+        assert [ref() for ref in gone] == [None] * 4
+    finally:
+        gc.enable()
+
+
+def test_a_session_that_was_released_still_tells_who_it_was() -> None:
+    _, server = done()
+    server.release()
+    assert server.peer is not None
+    assert server.peer.common_name == "client-1"
+    with pytest.raises(InvalidArgument, match="is over"):
+        server.export_keying_material(b"EXPORTER-x", 16)
