@@ -288,6 +288,9 @@ class Client:
         )
 
     async def _begin(self, connector: Connector) -> Attempt:
+        if self._remotes.address is None:
+            # The question would go into a tunnel that nobody is at the end of.
+            await self._the_tunnel.down()
         address = await connector.resolve(self._remotes)
         info = self._the_tunnel.info
         same = info is not None and info.remote == address_of(address)

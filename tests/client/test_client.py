@@ -14,6 +14,7 @@ import pytest
 from client_lab import LabClient, config_for, ignore, let_in, refuse, run, served, until, unused
 
 from ovpn_dco.client import client as client_module
+from ovpn_dco.client import connector as connector_module
 from ovpn_dco.config import (
     AuthConfig,
     ClientHooks,
@@ -21,6 +22,7 @@ from ovpn_dco.config import (
     Credentials,
     LifecycleConfig,
     Material,
+    RemoteConfig,
 )
 from ovpn_dco.errors import ConnectionFailed, DcoError, InterfaceMissing, InvalidArgument
 from ovpn_dco.model import InterfaceGone, PeerFloated
@@ -462,20 +464,49 @@ def test_a_kept_tunnel_goes_with_an_attempt_that_fails() -> None:
     run(test)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
-def test_a_kept_tunnel_goes_before_another_address_is_tried(host: str) -> None:
-    """It knows the way to one only."""
+def test_a_kept_tunnel_goes_before_another_server_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It knows the way to one only, and a question for its name would go inside, too."""
 
     async def test() -> None:
-        async with served() as first, served(host=host) as second:
-            config = config_for(first.remote, second.remote, lifecycle=PERSIST)
-            async with LabClient(config) as client:
+        async with served() as first, served(host="127.0.0.2") as second:
+            named = RemoteConfig(host="vpn.test", port=second.port)
+            async with LabClient(config_for(first.remote, named, lifecycle=PERSIST)) as client:
+                steps_before: list[str] = []
+
+                async def look_up(remotes: Any) -> list[Any]:
+                    steps_before.extend(client.fake.steps)
+                    return [("127.0.0.2", second.port)]
+
+                monkeypatch.setattr(connector_module.Connector, "_look_up", staticmethod(look_up))
                 other = Restart(next_remote=True)
                 first.do(lambda session, now: session.dismiss(now, other))
                 await until(lambda: second.logins and client.connected)
-                kept = host == "127.0.0.1"
-                assert client.fake.steps == (["apply"] if kept else ["apply", "undo", "apply"])
-                assert client.remote == (host, second.port)
+                assert steps_before == ["apply", "undo"]
+                assert client.remote == ("127.0.0.2", second.port)
+
+    run(test)
+
+
+def test_a_kept_tunnel_goes_before_another_address_is_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Options that cannot be used are a reason to go there while the tunnel is up."""
+
+    async def test() -> None:
+        async with served() as first, served(host="127.0.0.2") as second:
+
+            async def look_up(remotes: Any) -> list[Any]:
+                return [("127.0.0.1", first.port), ("127.0.0.2", second.port)]
+
+            monkeypatch.setattr(connector_module.Connector, "_look_up", staticmethod(look_up))
+            config = config_for(RemoteConfig(host="vpn.test"), lifecycle=PERSIST)
+            async with LabClient(config) as client:
+                update = PushUpdate(("ifconfig nonsense",))
+                first.do(lambda session, now: session.send(update, now))
+                await until(lambda: second.logins and client.connected)
+                assert client.fake.steps == ["apply", "undo", "apply"]
 
     run(test)
 
