@@ -262,7 +262,6 @@ class Client:
         except ConnectionFailed as error:
             _log.warning("%s", error)
             self._last_failure = error.strerror or ""
-            await self._the_tunnel.down()
             return Again()
         try:
             await first_of(_end_of(attempt), self._serve(attempt))
@@ -274,9 +273,7 @@ class Client:
         self._let_go()
         self._last_failure = _explained(outcome)
         _log.info("%s", self._last_failure)
-        # What is kept is for the next attempt only: if that fails, the way to the server that the
-        # tunnel knows may be one that there is no more.
-        if not (self._config.lifecycle.persist_tun and attempt.was_connected):
+        if not self._config.lifecycle.persist_tun:
             await self._the_tunnel.down()
         return judge(
             outcome,
@@ -288,8 +285,10 @@ class Client:
         )
 
     async def _begin(self, connector: Connector) -> Attempt:
+        """A tunnel that was kept stays for the address that it knows the way to. Where that fails
+        it goes: that way may be one that there is no more."""
         if self._remotes.address is None:
-            # The question would go into a tunnel that nobody is at the end of.
+            # A question for the name would go into a tunnel that nobody is at the end of.
             await self._the_tunnel.down()
         address = await connector.resolve(self._remotes)
         info = self._the_tunnel.info

@@ -266,6 +266,7 @@ def test_a_peer_that_goes_ends_it(reason: DeleteReason, expected: EndReason) -> 
     async def test() -> None:
         link = Link().up()
         link.vanished(reason, generation=GENERATION - 1)
+        link.attempt.flush(link.now)
         assert not link.attempt.ended.done(), "that was another peer"
         link.vanished(reason)
         assert link.reason is expected
@@ -293,6 +294,7 @@ def test_a_socket_that_dies_ends_it() -> None:
     async def test() -> None:
         link = Link()
         link.attempt.lose(FakeTransport(2))  # type: ignore[arg-type]
+        link.attempt.flush(link.now)
         assert not link.attempt.ended.done()
         link.attempt.lose(link.transport)  # type: ignore[arg-type]
         assert link.reason is EndReason.TRANSPORT_GONE
@@ -305,6 +307,7 @@ def test_only_silence_from_the_start_is_given_up() -> None:
         link = Link()
         link.run(lambda: link.attempt.was_answered)
         link.attempt.hurry()
+        link.attempt.flush(link.now)
         assert not link.attempt.ended.done()
         silent = Link()
         silent.attempt.hurry()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -224,11 +225,12 @@ def test_a_user_who_does_not_want_to_answer_ends_it() -> None:
 
 def test_nobody_waits_for_a_user_who_does_not_answer() -> None:
     async def test() -> None:
-        asked, go_on = threading.Event(), threading.Event()
+        asked, go_on, answered = (threading.Event() for _ in range(3))
 
         def think(question: Any) -> str:
             asked.set()
             go_on.wait(10)
+            answered.set()
             return ""
 
         async with served(refuse(challenge_message(CHALLENGE))) as server:
@@ -237,7 +239,7 @@ def test_nobody_waits_for_a_user_who_does_not_answer() -> None:
             await until(asked.is_set)
             try:
                 await client.close()
-                assert not go_on.is_set()
+                assert not answered.is_set()
                 assert client.lab_device is not None
                 assert client.lab_device.closed
                 with pytest.raises(ConnectionFailed, match="was closed"):
@@ -321,6 +323,19 @@ def test_a_challenge_is_no_login_for_a_second_time() -> None:
                 await until(lambda: len(server.logins) == 4 and client.connected)
             answer = ("alice", "CRV1::Om01u7Fh4LrG::8675309")
             assert sent(server) == [("alice", "secret"), answer] * 2
+
+    run(test)
+
+
+def test_a_token_of_an_answer_is_of_the_user_who_answered() -> None:
+    async def test() -> None:
+        ask = refuse(challenge_message(replace(CHALLENGE, username="bob")))
+        async with served(ask, let_in(f"auth-token {TOKEN}")) as server:
+            config = config_for(server.remote, auth=auth())
+            async with LabClient(config, answer=User().plain) as client:
+                server.do(lambda session, now: session.dismiss(now, Restart()))
+                await until(lambda: len(server.logins) == 3 and client.connected)
+            assert sent(server)[2] == ("bob", TOKEN)
 
     run(test)
 
