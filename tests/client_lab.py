@@ -21,7 +21,7 @@ from session_link import OPTIONS, settings
 from ovpn_dco import Device
 from ovpn_dco.client import Client, TunnelInfo
 from ovpn_dco.client.tunnel import address_of
-from ovpn_dco.config import ClientConfig, RemoteConfig
+from ovpn_dco.config import ClientConfig, ClientHooks, RemoteConfig
 from ovpn_dco.errors import DcoError
 from ovpn_dco.model import Mode
 from ovpn_dco.protocol.cookie import Answer
@@ -251,3 +251,14 @@ async def until(condition: Callable[[], Any]) -> Any:
     while not (value := condition()):
         await asyncio.sleep(0.002)
     return value
+
+
+class Hooks:
+    """Writes down what it is told of the tunnel."""
+
+    def __init__(self, **instead: Callable[..., Any]) -> None:
+        self.told: list[str] = []
+        self.config = ClientHooks(**{name: self.hook(name) for name in ("up", "down")} | instead)
+
+    def hook(self, name: str) -> Callable[[Any], None]:
+        return lambda info: self.told.append(name)
