@@ -5,10 +5,13 @@ A hook that fails, or takes too long, refuses the client that it was asked about
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import inspect
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NoReturn
 
 from ovpn_dco.errors import DcoError, LoginRefused
@@ -17,7 +20,12 @@ from ovpn_dco.protocol.text import TextRefused, shown
 
 __all__ = ["LoginDenied", "TimeLimit", "ask", "misfit"]
 
+THREADS = 64
+"""Plain hooks that run at one time; more of them wait for their turn, within their limit."""
+
 _log = logging.getLogger("ovpn_dco.server")
+# Not those of the loop: hooks that are slow must not hold up files, routes and names.
+_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="ovpn_dco-hook")
 
 
 class LoginDenied(DcoError):
@@ -92,7 +100,8 @@ async def _run(hook: Callable[..., Any], request: object) -> object:
         getattr(hook, "__call__", None)  # noqa: B004 - of an object with an async __call__
     ):
         return await hook(request)
-    answer = await asyncio.to_thread(hook, request)
+    call = partial(contextvars.copy_context().run, hook, request)
+    answer = await asyncio.get_running_loop().run_in_executor(_threads, call)
     return await answer if inspect.isawaitable(answer) else answer
 
 

@@ -355,6 +355,26 @@ def test_pending_for_no_time_is_a_mistake(timeout_s: int) -> None:
     assert session.pended == []
 
 
+def test_slow_hooks_hold_up_nobody_else() -> None:
+    """There are more of them than a loop has threads, which it needs for files and names."""
+    verdict = threading.Event()
+
+    def hook(_: LoginRequest) -> bool:
+        return verdict.wait(20)
+
+    async def body() -> None:
+        logins = [asyncio.ensure_future(Session(server(hook)).ask(asked())) for _ in range(40)]
+        try:
+            await asyncio.sleep(0)
+            await asyncio.wait_for(asyncio.to_thread(int), 10)
+            assert not any(login.done() for login in logins)
+        finally:
+            verdict.set()
+        assert all(await asyncio.gather(*logins))
+
+    asyncio.run(body())
+
+
 def test_pending_after_the_verdict_reaches_nobody() -> None:
     kept: list[LoginRequest] = []
     session = Session(server(lambda request: bool(kept.append(request)) or True))
