@@ -46,7 +46,11 @@ class SystemRoutes:
         self._namespace = -1
         if config.routes.apply:
             self._namespace = open_namespace(netns)
-            self._routing = Routing(device.name, namespace=self._namespace)
+            try:
+                self._routing = Routing(device.name, namespace=self._namespace)
+            except BaseException:
+                self._close_namespace()
+                raise
 
     async def open(self) -> None:
         """Adds those of the configuration. DcoError names one that the system refuses."""
@@ -79,10 +83,14 @@ class SystemRoutes:
             with contextlib.suppress(DcoError):  # which has been logged
                 await asyncio.to_thread(self._routing.undo, left)
         finally:
-            if self._namespace >= 0:
-                os.close(self._namespace)
+            self._close_namespace()
 
     # Steps
+
+    def _close_namespace(self) -> None:
+        if self._namespace >= 0:
+            os.close(self._namespace)
+            self._namespace = -1
 
     def _start(self) -> asyncio.Task[None]:
         if self._work is None:

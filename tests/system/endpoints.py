@@ -134,11 +134,14 @@ class Office:
     def link(self) -> Link:
         return self.topology.link
 
-    def server(self, *lines: str, **changes: Any) -> Running[Server]:
+    def server(
+        self, *lines: str, interface_in: Namespace | None = None, **changes: Any
+    ) -> Running[Server]:
         """One that listens; `changes` are parts of its configuration."""
         text = "\n".join([SERVER + IDENTITY, "tls-crypt ta.key", *lines])
         config = parse_server(text, **files(lab.server_leaf(), ""))
-        return self._start(self.left, Server(replace(config, **changes)))
+        netns = interface_in.fd if interface_in else None
+        return self._start(self.left, Server(replace(config, **changes), netns=netns))
 
     def client(
         self,

@@ -133,6 +133,24 @@ def test_routes_of_the_configuration(office: Office) -> None:
     assert routes(server.namespace, office.link.left_name) == set()
 
 
+def test_an_interface_in_another_namespace(tmp_path: Path) -> None:
+    """The way to the clients is there, too; their packets come in here."""
+    office = Office(spokes=2)
+    try:
+        (tmp_path / "client-1").write_text("iroute 192.168.77.0 255.255.255.0\n")
+        inside = office.topology.spokes[1]
+        office.topology.right.add_address("lo", "192.168.77.1/24")
+        lines = (f"client-config-dir {tmp_path}", "route 192.168.70.0 255.255.255.0")
+        server = office.server(*lines, interface_in=inside)
+        client = office.client()
+        assert not server.namespace.has_interface("tun0")
+        assert routes(inside) == {"192.168.77.0/24 100", "192.168.70.0/24 200"}
+        ping(inside, "192.168.77.1")
+        ping(client.namespace, SERVER_IPV4)
+    finally:
+        office.close()
+
+
 def test_no_routes_where_that_is_wanted(office: Office) -> None:
     server = office.server("route-noexec", "route 192.168.70.0 255.255.255.0")
     office.client()
