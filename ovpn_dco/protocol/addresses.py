@@ -5,13 +5,22 @@ passes here has letters, digits and `.-_:/[]` at most."""
 
 from __future__ import annotations
 
+import functools
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Interface
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    ip_address,
+)
 
 from .text import TextRefused, number_of, shown
 
 __all__ = [
     "check_domain",
+    "pack_host",
     "read_endpoint",
     "read_ipv4",
     "read_ipv4_mask",
@@ -28,6 +37,13 @@ _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 _BRACKETED = re.compile(r"\[([^\]]*)\](?::(.*))?")
 _PLAIN = re.compile(r"([^:]*)(?::([^:]*))?")
+
+
+@functools.lru_cache(maxsize=1024)
+def pack_host(host: str) -> bytes:
+    """The 4 or 16 bytes of an address without a zone; ValueError for anything else. A client's
+    address comes with each of its first packets."""
+    return ip_address(host).packed
 
 
 def check_domain(text: str, what: str = "domain") -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import errno
 import hmac
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -131,15 +130,16 @@ class PeerCertificate:
 
     @classmethod
     def of(
-        cls, leaf: x509.Certificate, chain: Sequence[x509.Certificate], name_field: str
+        cls, leaf: x509.Certificate, chain: tuple[bytes, ...], name_field: str
     ) -> PeerCertificate:
-        """Of the leaf; `chain` starts with it, or is empty."""
+        """Of the leaf; `chain` are fingerprints from the leaf on."""
+        subject = leaf.subject  # read anew whenever it is asked for
         return cls(
-            printable(subject_text(leaf.subject)),
-            printable(last_value(leaf.subject, name_field)),
+            printable(subject_text(subject)),
+            printable(last_value(subject, name_field)),
             fingerprint_of(leaf),
             leaf.serial_number,
-            tuple(fingerprint_of(one) for one in chain or (leaf,)),
+            chain,
         )
 
 
@@ -262,6 +262,8 @@ def fingerprint_of(certificate: x509.Certificate) -> bytes:
 
 def printable(text: str) -> str:
     """The text with `_` for whatever a log, a script or a file name should not see."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "_" for c in text)
 
 

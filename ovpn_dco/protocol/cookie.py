@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import hmac
-import ipaddress
 import math
 import os
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from ovpn_dco.errors import InvalidArgument
 from ovpn_dco.model import Address
 
+from .addresses import pack_host
 from .early_negotiation import ResetFlag, encode_reset_flags, is_cookie_capable
 from .errors import Refusal, refused
 from .ratelimit import PrefixLimiter
@@ -57,7 +57,7 @@ class ResetCookie:
 
     def make(self, address: Address, client_session_id: bytes, now: float) -> bytes:
         """The server's session id for this client at `now` (seconds)."""
-        return _keyed_id(self._secret, address, client_session_id, self._slot(now))
+        return _keyed_id(self._secret, _client(address, client_session_id), self._slot(now))
 
     def check(
         self, address: Address, client_session_id: bytes, session_id: bytes, now: float
@@ -65,14 +65,14 @@ class ResetCookie:
         """Whether `session_id` was made for this client in this slot or in the one before.
 
         Compares in constant time, and all candidates in any case."""
-        current = self._slot(now)
+        client, current = _client(address, client_session_id), self._slot(now)
         secrets = [self._secret]
         if self._retired is not None and now < self._retired[1]:
             secrets.append(self._retired[0])
         valid = False
         for secret in secrets:
             for slot in (current, current - 1):
-                expected = _keyed_id(secret, address, client_session_id, slot)
+                expected = _keyed_id(secret, client, slot)
                 valid |= hmac.compare_digest(expected, session_id)
         return valid
 
@@ -91,22 +91,25 @@ class ResetCookie:
         return math.floor(now / self._slot_s)
 
 
-def _keyed_id(secret: bytes, address: Address, client_session_id: bytes, slot: int) -> bytes:
+def _client(address: Address, session_id: bytes) -> bytes:
+    """Who a cookie is for. The flow label is left out: a client may change it."""
     host, _, zone = address[0].partition("%")
-    parsed = ipaddress.ip_address(host)
+    packed = pack_host(host)
     scope = address[3] if len(address) == 4 else 0
-    # Every field but the last has one size for its family, so no two inputs look alike. The flow
-    # label is left out: a client may change it.
+    # Every field but the last has one size for its family, so no two inputs look alike.
     fields = (
-        slot.to_bytes(8, "big", signed=True),
-        client_session_id,
-        parsed.version.to_bytes(1, "big"),
-        parsed.packed,
+        session_id,
+        bytes([len(packed)]),
+        packed,
         address[1].to_bytes(2, "big"),
         scope.to_bytes(4, "big"),
         zone.encode(),
     )
-    digest = hmac.digest(secret, b"".join(fields), "sha256")
+    return b"".join(fields)
+
+
+def _keyed_id(secret: bytes, client: bytes, slot: int) -> bytes:
+    digest = hmac.digest(secret, slot.to_bytes(8, "big", signed=True) + client, "sha256")
     candidates = (digest[at : at + SESSION_ID_SIZE] for at in range(0, len(digest), 8))
     # Zeros are no session id, and 2^-256 is never.
     return next((candidate for candidate in candidates if any(candidate)), digest[:8])

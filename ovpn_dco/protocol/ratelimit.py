@@ -6,26 +6,26 @@ address would be no limit for who has a network full of them."""
 from __future__ import annotations
 
 import errno
-import ipaddress
 from collections import OrderedDict
 
 from ovpn_dco.errors import InvalidArgument
 from ovpn_dco.model import Address
 
+from .addresses import pack_host
+
 __all__ = ["PrefixLimiter", "TokenBucket", "source_prefix"]
 
 IPV4_PREFIX = 24
 IPV6_PREFIX = 56
+_IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 def source_prefix(address: Address) -> bytes:
     """The network of `address` in a form that can be compared: an IPv4 /24, or an IPv6 /56."""
-    parsed = ipaddress.ip_address(address[0].partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is None:
-            return parsed.packed[: IPV6_PREFIX // 8]
-        parsed = parsed.ipv4_mapped
-    return parsed.packed[: IPV4_PREFIX // 8]
+    packed = pack_host(address[0].partition("%")[0])
+    if packed.startswith(_IPV4_MAPPED) and len(packed) > len(_IPV4_MAPPED):
+        packed = packed.removeprefix(_IPV4_MAPPED)
+    return packed[: (IPV4_PREFIX if len(packed) == 4 else IPV6_PREFIX) // 8]
 
 
 class TokenBucket:

@@ -55,6 +55,7 @@ class ServerSession(Session):
         self._username: str | None = None
         self._peer_id = 0
         self._options: tuple[str, ...] = ()
+        self._pushes: tuple[PushReply, ...] = ()
         self._asked: AuthRequired | None = None
         self._accepted = self._push_requested = False
         self._ready_until_s = math.inf
@@ -159,7 +160,8 @@ class ServerSession(Session):
         if agreement is None:
             return False
         pushed = (*options, f"peer-id {peer_id}", *agreement.pushed_options())
-        build_push(PushReply, pushed)  # what cannot be sent is the owner's mistake, told at once
+        # What cannot be sent is the owner's mistake, told at once.
+        self._pushes = build_push(PushReply, pushed)
         self._agreement, self._peer_id, self._options = agreement, peer_id, pushed
         return True
 
@@ -231,7 +233,7 @@ class ServerSession(Session):
             return False
         if not self._push_requested and IvProto.REQUEST_PUSH not in self._announcement.proto:
             return False
-        for message in build_push(PushReply, self._options):
+        for message in self._pushes:
             self._send(message, now)
         ready = PeerReady(peer_id=self._peer_id, agreement=agreement, options=self._options)
         self._events.append(ready)

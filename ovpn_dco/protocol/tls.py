@@ -11,7 +11,7 @@ import errno
 import weakref
 from collections import deque
 
-from cryptography.hazmat.primitives import hashes
+from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from ovpn_dco.errors import InvalidArgument
@@ -22,6 +22,7 @@ from .certificates import (
     PeerName,
     TlsError,
     TlsFailure,
+    fingerprint_of,
 )
 from .role import Role
 from .tlscontext import (
@@ -87,7 +88,7 @@ class TlsEndpoint:
         self._unread = 0
         self._error: TlsError | None = None
         self._refusal: TlsError | None = None
-        self._admitted: bytes | None = None
+        self._admitted: x509.Certificate | None = None
         self._done = False
         self._closed = False
         self._peer: PeerCertificate | None = None
@@ -222,18 +223,18 @@ class TlsEndpoint:
             self._drain()
 
     def _admit(self) -> None:
-        chain = self._connection.get_verified_chain(as_cryptography=True) or ()
-        leaf = chain[0] if chain else self._connection.get_peer_certificate(as_cryptography=True)
+        presented = self._connection.get_peer_certificate()
         settings = self._context.settings
-        if leaf is None:
+        if presented is None:
             if settings.needs_certificate:
                 raise TlsError(TlsFailure.NO_CERTIFICATE)
         elif settings.verifies_peer:
-            peer = PeerCertificate.of(leaf, chain, settings.name_field)
+            leaf = self._admitted
             # Whatever path OpenSSL took: no session for a leaf that the rules have not seen.
-            if self._admitted != peer.fingerprint:
+            if leaf is None or fingerprint_of(leaf) != _fingerprint(presented):
                 raise TlsError(TlsFailure.BAD_CERTIFICATE, "it was not verified")
-            self._peer = peer
+            chain = tuple(map(_fingerprint, self._connection.get_verified_chain() or (presented,)))
+            self._peer = PeerCertificate.of(leaf, chain, settings.name_field)
         self._done = True
 
     def _keep(self, record: bytes) -> None:
@@ -271,7 +272,7 @@ class TlsEndpoint:
             if ok and depth == 0:
                 certificate = presented.to_cryptography()
                 self._context.rules.check(certificate)
-                self._admitted = certificate.fingerprint(hashes.SHA256())
+                self._admitted = certificate
         except TlsError as error:
             self._refuse(error)
         except ValueError as error:
@@ -291,6 +292,11 @@ class TlsEndpoint:
     def _refuse(self, error: TlsError) -> None:
         if self._refusal is None:
             self._refusal = error
+
+
+def _fingerprint(certificate: crypto.X509) -> bytes:
+    """SHA-256 of the DER bytes, without making another object of them."""
+    return bytes.fromhex(certificate.digest("sha256").replace(b":", b"").decode())
 
 
 def _translate(error: SSL.Error) -> TlsError:

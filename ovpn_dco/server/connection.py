@@ -354,7 +354,8 @@ class Connection:
         self._own_networks(channel, self._settings.overrides.iroutes)
         addresses = " ".join(map(str, lease.addresses))
         _log.info("%s: connected as %s, %s", self, addresses, event.agreement.cipher.value)
-        shared.notifier.connected(self.view())
+        if shared.notifier.has_listeners:
+            shared.notifier.connected(self.view())
 
     def _own_networks(self, channel: DataChannel, networks: Iterable[IpNetwork]) -> None:
         for network in networks:
@@ -398,11 +399,12 @@ class Connection:
     def _give_back(self, reason: EndReason, last: PeerStats | None) -> None:
         shared, channel = self._shared, self._channel
         if channel is not None:
-            view = self.view()
+            view = self.view() if shared.notifier.has_listeners else None
             self._channel = None
-            stats = last or channel.close() or view.stats
+            stats = channel.close()
             del shared.by_peer[channel.peer.peer_id]
-            shared.notifier.disconnected(view, reason, stats)
+            if view is not None:
+                shared.notifier.disconnected(view, reason, last or stats or view.stats)
         shared.system_routes.release(self._networks)
         self._networks = ()
         if self._lease is not None and self._lease in shared.pool:

@@ -78,6 +78,11 @@ class Notifier:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last: dict[tuple[str, str], asyncio.Task[None]] = {}
 
+    @property
+    def has_listeners(self) -> bool:
+        """Whether anybody wants to know who comes and goes."""
+        return bool(self._hooks.client_disconnect or self._hooks.learn_address)
+
     def connected(self, client: ConnectedClient) -> None:
         """The client has a peer."""
         self._learn("add", client)

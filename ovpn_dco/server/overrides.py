@@ -69,6 +69,7 @@ class OverrideReader:
         self._limit_s = config.tls.handshake_window_s
         self._max_routes = config.limits.max_routes_per_client
         self._common_options = config.pushed_options()
+        self._can_be_sent: tuple[str, ...] | None = None
 
     async def read(self, request: ConnectRequest) -> ClientSettings:
         """All that is particular to the client. LoginDenied if it may not come in, or if what is
@@ -136,17 +137,20 @@ class OverrideReader:
     def _options(self, overrides: ClientOverrides) -> tuple[str, ...]:
         """What is pushed. The client has its own networks already and needs no route to them."""
         own = set(overrides.iroutes)
-        options = tuple(
-            option
-            for option in overrides.pushed_options(self._common_options)
-            if _route_of(option) not in own
-        )
+        options = overrides.pushed_options(self._common_options)
+        if own:
+            options = tuple(option for option in options if _route_of(option) not in own)
+        if options != self._can_be_sent:
+            self._check_options(options)
+        return options
+
+    def _check_options(self, options: tuple[str, ...]) -> None:
         try:
             build_push(PushReply, options)
         except TextRefused as error:
             _log.error("options of a client cannot be pushed: %s", error.strerror)
             raise LoginDenied(f"options cannot be pushed: {error.strerror}") from None
-        return options
+        self._can_be_sent = options
 
 
 def merge(first: ClientOverrides, second: ClientOverrides) -> ClientOverrides:

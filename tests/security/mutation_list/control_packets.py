@@ -49,15 +49,15 @@ MUTATIONS = [
         "cookie-without-address",
         control("test_cookie_from_another_address_or_port"),
         PROTOCOL + "cookie.py",
-        "        parsed.packed,\n",
+        "        packed,\n",
         "",
     ),
     Mutation(
         "cookie-without-client",
         control("test_cookie_of_another_client"),
         PROTOCOL + "cookie.py",
-        "        client_session_id,\n        parsed",
-        "        parsed",
+        "        session_id,\n        bytes([len",
+        "        bytes([len",
     ),
     Mutation(
         "cookie-with-any-ack",
@@ -105,7 +105,7 @@ MUTATIONS = [
         "one-limit-for-all",
         control("test_one_source_cannot_use_up_the_answers_for_all"),
         PROTOCOL + "ratelimit.py",
-        "return parsed.packed[: IPV4_PREFIX // 8]",
+        "return packed[: (IPV4_PREFIX if len(packed) == 4 else IPV6_PREFIX) // 8]",
         'return b""',
     ),
     Mutation(
