@@ -8,6 +8,7 @@ Verification uses the wall clock of the system, the one clock that is not handed
 from __future__ import annotations
 
 import errno
+import hashlib
 import weakref
 from collections import deque
 
@@ -296,7 +297,7 @@ class TlsEndpoint:
 
 def _fingerprint(certificate: crypto.X509) -> bytes:
     """SHA-256 of the DER bytes, without making another object of them."""
-    return bytes.fromhex(certificate.digest("sha256").replace(b":", b"").decode())
+    return hashlib.sha256(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)).digest()
 
 
 def _translate(error: SSL.Error) -> TlsError:
