@@ -388,7 +388,8 @@ class Connection:
         for task in list(self._tasks):
             if task is not asyncio.current_task():
                 task.cancel()
-        level = logging.INFO if self.is_connected else logging.DEBUG
+        told = self.is_connected or event.error is not None
+        level = logging.INFO if told else logging.DEBUG
         detail = f": {event.error}" if event.error else ""
         _log.log(level, "%s: ended, %s%s", self, event.reason.value, detail)
         self._give_back(event.reason, stats)

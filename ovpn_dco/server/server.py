@@ -50,6 +50,7 @@ from .notices import ConnectedClient, Notifier
 from .overrides import OverrideReader
 from .pool import AddressPool, PeerIds
 from .poolfile import PoolFile
+from .refusals import RefusalReport
 from .system_routes import SystemRoutes
 
 __all__ = ["Server", "ServerStats"]
@@ -111,6 +112,7 @@ class Server:
         self._connections: dict[ServerSession, Connection] = {}
         self._listeners: Listeners | None = None
         self._pool_file: PoolFile | None = None
+        self._refusals = RefusalReport()
         self._housekeeping: asyncio.Task[None] | None = None
         self._closed: asyncio.Future[None] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -294,6 +296,8 @@ class Server:
     async def _tear_down(self) -> None:
         """First all that needs no waiting, so that nothing of it is left whatever comes."""
         shared, device = self._shared, self._device
+        if shared is not None:
+            self._refusals.tell(shared.table.refusals)
         if self._driver is not None:
             self._driver.close()
         for connection in list(self._connections.values()):
@@ -317,6 +321,8 @@ class Server:
         """What has to be done now and then."""
         while True:
             await asyncio.sleep(60)
+            if self._shared is not None:
+                self._refusals.tell(self._shared.table.refusals)
             due_s = self._pool_file.due_s if self._pool_file else None
             if self._pool_file is not None and due_s is not None and due_s <= self._clock.now():
                 await self._pool_file.save(self._clock.now())

@@ -1,8 +1,6 @@
 """The command line of this package, with what no file can say.
 
-    runner.py [--without FEATURE] [--login FILE] server|client FILE
-
-A server writes its counters of refused packets when it ends."""
+runner.py [--without FEATURE] [--login FILE] server|client FILE"""
 
 from __future__ import annotations
 
@@ -32,11 +30,6 @@ def run(login: Path | None, command: list[str]) -> None:
     from ovpn_dco.cli.main import main as command_line
     from ovpn_dco.cli.tunnel import Surroundings
 
-    class TellingServer(Server):
-        async def __aexit__(self, *error: Any) -> None:
-            print("refused packets:", dict(self.stats().refusals), flush=True)
-            await super().__aexit__(*error)
-
     def server(config: Any, **options: Any) -> Server:
         if login is not None:
             user = login.read_text().split()
@@ -45,7 +38,7 @@ def run(login: Path | None, command: list[str]) -> None:
                 return [request.username, request.password] == user
 
             config = replace(config, auth=replace(config.auth, user_pass_hook=check))
-        return TellingServer(config, **options)
+        return Server(config, **options)
 
     command_line(args=command, obj=Surroundings(server=server))
 
