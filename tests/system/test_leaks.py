@@ -209,15 +209,17 @@ def test_ten_thousand_peers_at_once_again_and_again(make_tunnel) -> None:
     cycle()
     cycle()
     before = descriptors(), threads()
-    memory, allocated = trimmed_bytes(), allocated_bytes()
-    for _ in range(4):
+    resident, allocated = [trimmed_bytes()], allocated_bytes()
+    for _ in range(5):
         carried = bystander.stats().vpn_rx_bytes
         cycle()
         assert bystander.stats().vpn_rx_bytes > carried
-        assert trimmed_bytes() - memory < 2 << 20
+        resident.append(trimmed_bytes())
         # Ten bytes for each peer: less than the smallest thing that could be forgotten of one.
         assert allocated_bytes() - allocated < 10 * count
         assert (descriptors(), threads()) == before
+    # What is forgotten adds up; a step in between is Python's own allocator, late in a long run.
+    assert max(resident[3:]) - max(resident[:3]) < 2 << 20
     bulk.kill()
     listener.kill()
     running.stop_without_loss()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loopback import eventually
 
 from ovpn_dco.bench.arrivals import Crowd, Identity
 from ovpn_dco.bench.credentials import CredentialFiles
@@ -120,6 +121,8 @@ def test_clients_connect_in_full_say_goodbye_and_come_from_ports_of_their_own(
     assert (outcome.completed, outcome.failed) == (10, 0)
     assert outcome.seconds > 0
     assert outcome.cpu_s > 0
+    # The last goodbye may still be on its way.
+    eventually(lambda: len(server.ends) == 10, "all have left")
     server.stopped.set()
     server.join()
     assert server.ends == [EndReason.PEER_EXIT] * 10
