@@ -20,6 +20,7 @@ from system.tunnel import (
     Tunnel,
     eventually,
     iperf3,
+    listening_iperf3,
     open_tunnel,
     ping,
     try_ping,
@@ -173,7 +174,7 @@ def test_wire_goes_down_and_up(tunnel: Tunnel) -> None:
 def test_close_under_full_load(tunnel: Tunnel, first: str) -> None:
     up = RunningPing(tunnel.client.namespace, SERVER_IPV4, interval_s=0)
     down = RunningPing(tunnel.server.namespace, tunnel.client.ipv4, interval_s=0)
-    listener = tunnel.server.namespace.popen(["iperf3", "-s", "-1"], stdout=-3)
+    listener = listening_iperf3(tunnel.server.namespace, "-1")
     device = getattr(tunnel, first).device
     load = tunnel.client.namespace.popen(
         ["iperf3", "-c", SERVER_IPV4, "-u", "-b", "0", "-t", "30"], stdout=-3, stderr=-3

@@ -20,6 +20,7 @@ from system.tunnel import (
     Tunnel,
     eventually,
     iperf3,
+    listening_iperf3,
     open_tunnel,
     ping,
 )
@@ -200,7 +201,7 @@ def test_ten_thousand_peers_at_once_again_and_again(make_tunnel) -> None:
             read += len(server.poll_events(timeout_s=1))
         eventually(lambda: server.stats().retired == 0, what="everything released")
 
-    listener = tunnel.server.namespace.popen(["iperf3", "-s"], stdout=-3)
+    listener = listening_iperf3(tunnel.server.namespace)
     bulk = tunnel.client.namespace.popen(
         ["iperf3", "-c", SERVER_IPV4, "-b", "200M", "-t", "600"], stdout=-3, stderr=-3
     )

@@ -402,6 +402,17 @@ class RunningPing:
         return result
 
 
+def listening_iperf3(server: Namespace, *options: str) -> subprocess.Popen[str]:
+    """A server of iperf3, once clients can come."""
+    listener = server.popen(
+        ["iperf3", "-s", "--forceflush", *options], stdout=subprocess.PIPE, text=True
+    )
+    assert listener.stdout
+    while "listening" not in (line := listener.stdout.readline()):
+        assert line, "iperf3 does not listen"
+    return listener
+
+
 def iperf3(
     server: Namespace,
     client: Namespace,
@@ -415,12 +426,7 @@ def iperf3(
     """One transfer of a fixed size, from the client or, with `reverse`, to it; its report.
 
     UDP to the client lasts a second instead: for bytes that were lost its client waits forever."""
-    listener = server.popen(
-        ["iperf3", "-s", "-1", "--forceflush"], stdout=subprocess.PIPE, text=True
-    )
-    assert listener.stdout
-    while "listening" not in (line := listener.stdout.readline()):
-        assert line, "iperf3 does not listen"
+    listener = listening_iperf3(server, "-1")
     amount = ["-t", "1"] if udp and reverse else ["-n", f"{megabytes}M"]
     command = ["iperf3", "-c", address, "-J", *amount]
     command += ["-u", "-b", "200M", "-l", "1200"] if udp else []
