@@ -58,6 +58,7 @@ class ServerSession(Session):
         self._pushes: tuple[PushReply, ...] = ()
         self._asked: AuthRequired | None = None
         self._accepted = self._push_requested = False
+        self._offer: Agreement | None = None
         self._ready_until_s = math.inf
         super().__init__(
             settings,
@@ -88,8 +89,10 @@ class ServerSession(Session):
         both can do, which the client is told: the session has ended then. `InvalidArgument`
         (EINVAL) without an `AuthRequired`."""
         self._check_undecided()
+        if self._offer is not None:
+            return self._offer
         try:
-            return agree_as_server(
+            self._offer = agree_as_server(
                 self._announcement,
                 self._compatibility,
                 ciphers=self._settings.ciphers,
@@ -98,7 +101,7 @@ class ServerSession(Session):
             )
         except NegotiationFailed as error:
             self._send_away(now, AuthFailed(error.auth_failed), EndReason.DISAGREEMENT, error)
-            return None
+        return self._offer
 
     def accept(
         self, now: float, *, username: str, peer_id: int = 0, options: Iterable[str] = ()

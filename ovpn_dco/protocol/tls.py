@@ -245,11 +245,14 @@ class TlsEndpoint:
         self._records.append(record)
 
     def _drain(self) -> None:
-        while True:
+        size = READ_SIZE
+        while size == READ_SIZE:  # less: that was all, and an exception for nothing is dear
             try:
-                self._output += self._connection.bio_read(READ_SIZE)
+                data = self._connection.bio_read(READ_SIZE)
             except SSL.Error:
                 return
+            self._output += data
+            size = len(data)
 
     def _fail(self, error: SSL.Error | TlsError) -> None:
         self._done = False

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
@@ -182,6 +182,9 @@ class ControlPacket:
         return fault
 
 
+_FIELDS = tuple(one.name for one in fields(ControlPacket))
+
+
 def _fits(*ids: int) -> bool:
     return min(ids) >= 0 and max(ids) < 1 << 32
 
@@ -265,4 +268,11 @@ def decode_body(header: Header, body: bytes) -> ControlPacket:
     if opcode is Opcode.CONTROL_WKC_V1 and message_id != 1:
         raise refused(Refusal.CLIENT_KEY_MESSAGE_ID, str(message_id))
     payload = bytes(body[offset:])
-    return ControlPacket(*header, acks, remote, message_id, payload)
+    return _checked(*header, acks, remote, message_id, payload)
+
+
+def _checked(*values: object) -> ControlPacket:
+    """A packet whose every part was judged when it was read: not once more."""
+    packet = object.__new__(ControlPacket)
+    vars(packet).update(zip(_FIELDS, values, strict=True))
+    return packet

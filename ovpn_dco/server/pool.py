@@ -6,6 +6,7 @@ IPv6 address together, so a client's two addresses belong to each other."""
 from __future__ import annotations
 
 import errno
+import functools
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Lease:
     ipv4: IPv4Interface | None
     ipv6: IPv6Interface | None
 
-    @property
+    @functools.cached_property
     def addresses(self) -> tuple[IPAddress, ...]:
         """Those that there are, without their networks."""
         return _addresses(self.ipv4, self.ipv6)

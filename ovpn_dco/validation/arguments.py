@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import ipaddress
 import operator
 import socket
@@ -82,10 +83,19 @@ def raw_address(attribute: str, value: object) -> RawAddress | None:
         return None
     if not isinstance(value, tuple):
         return RawAddress(fold(pack(attribute, value)) or b"")
+    # The packets of a session go to the same address again and again.
+    usual = tuple(map(type, value)) == (str, int)
+    return _kept_address(attribute, value) if usual else _socket_address(attribute, value)
+
+
+def _socket_address(attribute: str, value: tuple[object, ...]) -> RawAddress:
     ip, port, scope = endpoint(attribute, value)
     if not 0 <= port <= 65535 or not 0 <= (scope or 0) <= U32_MAX:
         raise refuse(errno.ERANGE, attribute, f"{value!r} has a number out of range")
     return RawAddress(fold(ip) or b"", port, scope or 0)
+
+
+_kept_address = functools.lru_cache(maxsize=1024)(_socket_address)
 
 
 def peer_attributes(
