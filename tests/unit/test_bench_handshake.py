@@ -59,10 +59,12 @@ class SmallServer(threading.Thread):
         )
 
     def run(self) -> None:
-        while not self.stopped.is_set():
+        while True:
             try:
                 data, address = self.socket.recvfrom(4096)
             except TimeoutError:
+                if self.stopped.is_set():
+                    return  # and what had come before is done
                 continue
             self._receive(data, address, time.time())
 
