@@ -160,21 +160,24 @@ class Crowd:
         self._outcome = Outcome()
         self._begun = 0
 
-    def run(self, *, seconds: float, limit: int) -> Outcome:
+    def run(self, *, seconds: float, limit: int, rate: float = 0.0) -> Outcome:
         """Clients begin for so many seconds, and not more than `limit` of them; those that have
-        begun may finish.
+        begun may finish. `rate`: so many begin in a second, where there is room; 0: as there is
+        room.
         """
         start, cpu = time.monotonic(), time.process_time()
         end = start + seconds
+        pause = min(_SWEEP_S, 1 / rate) if rate else _SWEEP_S
         with select.epoll() as poll:
             sweep = start
             while True:
                 now = time.monotonic()
                 if now < end:
-                    self._fill(poll, limit)
-                if not self._arrivals:
+                    due = 1 + int((now - start) * rate) if rate else limit
+                    self._fill(poll, min(due, limit))
+                if not self._arrivals and (now >= end or self._begun >= limit):
                     break
-                for descriptor, _ in poll.poll(_SWEEP_S):
+                for descriptor, _ in poll.poll(pause):
                     self._arrivals[descriptor].receive()
                     self._settle(descriptor)
                 if now >= sweep:
@@ -220,7 +223,7 @@ def _run(order: dict[str, Any]) -> Outcome:
         in_flight=order["in_flight"],
         ports=_ports(*order["ports"]),
     )
-    return crowd.run(seconds=order["seconds"], limit=order["limit"])
+    return crowd.run(seconds=order["seconds"], limit=order["limit"], rate=order["rate"])
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from ovpn_dco.bench import handshake as handshake_
 from ovpn_dco.bench import machine, plot, report, scenarios, targets
 from ovpn_dco.bench import memory as memory_
+from ovpn_dco.bench import storm as storm_
 from ovpn_dco.bench.errors import BenchError, UnavailableError
 from ovpn_dco.bench.figures import OURS
 from ovpn_dco.bench.progress import ProgressDisplay
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 _Entrant = TypeVar("_Entrant", bound="Subject | VpnServer")
+_Effort = TypeVar("_Effort", handshake_.HandshakeEffort, storm_.StormEffort)
 
 _PATH = click.Path(dir_okay=False, writable=True, path_type=Path)
 
@@ -310,6 +312,10 @@ def _servers() -> dict[str, VpnServer]:
 @click.option("--seconds", type=float, help="How long clients arrive.")
 @click.option("--in-flight", type=click.IntRange(1, 4096), help="Clients at one time.")
 @click.option("--generators", type=click.IntRange(1), help="Processes that play clients.")
+@click.option("--storm", is_flag=True, help="What they do to clients that are connected.")
+@click.option("--clients", type=click.IntRange(1), help="Of one storm.  [default: 500]")
+@click.option("--rate", type=click.FloatRange(0, min_open=True),
+              help="Clients of a storm, 1/s.  [default: as fast as they get in]")  # fmt: skip
 @output_options
 def handshake(
     names: tuple[str, ...],
@@ -318,30 +324,42 @@ def handshake(
     seconds: float | None,
     in_flight: int | None,
     generators: int | None,
+    storm: bool,
+    clients: int | None,
+    rate: float | None,
     **options: Any,
 ) -> None:
-    """Full handshakes of whole servers, ours and openvpn's: rate, and CPU for each of them."""
+    """Full handshakes of whole servers, ours and openvpn's: rate, and CPU for each of them.
+
+    With --storm: loss and round trips of clients that are connected, while others come all at once,
+    and for --seconds before.
+    """
     outputs = Outputs(**options)
+    if not storm and (clients or rate):
+        raise click.UsageError("--clients and --rate are of a --storm")
     machine.require_traffic()
     result = report.Report(machine.describe())
-    given: dict[str, Any] = {
-        "rounds": rounds,
-        "seconds": seconds,
-        "in_flight": in_flight,
-        "generators": generators,
-    }
-    effort = replace(
-        handshake_.SHORT if short else handshake_.FULL,
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    given: dict[str, Any] = {"rounds": rounds, "in_flight": in_flight, "generators": generators}
     everybody = _servers()
     present = _present(result, [everybody[name] for name in names or everybody], "udp")
-    result.settings = asdict(effort)
+    course, samples = COURSES["veth"], result.samples
     with _watch() as watch:
-        result.endpoints = handshake_.handshakes(
-            present, COURSES["veth"], effort, result.samples, watch
-        )
+        if storm:
+            given |= {"clients": clients, "rate": rate, "quiet_s": seconds}
+            storm_effort = _adapted(storm_.SHORT if short else storm_.FULL, given)
+            result.settings = asdict(storm_effort)
+            result.endpoints = storm_.storms(present, course, storm_effort, samples, watch)
+        else:
+            given |= {"seconds": seconds}
+            effort = _adapted(handshake_.SHORT if short else handshake_.FULL, given)
+            result.settings = asdict(effort)
+            result.endpoints = handshake_.handshakes(present, course, effort, samples, watch)
     outputs.write(result)
+
+
+def _adapted(effort: _Effort, given: Mapping[str, Any]) -> _Effort:
+    """With what was given instead."""
+    return replace(effort, **{name: value for name, value in given.items() if value is not None})
 
 
 @main.command()

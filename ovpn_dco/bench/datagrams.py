@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 import subprocess
 import sys
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 _PORT = 5202
 #: The run is over for the receiver when nothing came for this long.
 _QUIET_S = 0.15
+#: The same where the path may stand still for a while and go on.
+_STALL_S = 1.0
+#: How long a sender goes on without looking whether it should stop.
+_SLICE_S = 0.1
+#: Nobody waits longer for a sender that is not stopped.
+_LONGEST_S = 120.0
 #: SO_RCVBUFFORCE of asm-generic/socket.h; missing in the socket module.
 _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 8 * 1024 * 1024
@@ -41,6 +48,11 @@ class Agent:
             text=True,
             bufsize=1,
         )
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
 
     def order(self, **order: Any) -> None:
         """Give an order."""
@@ -68,11 +80,27 @@ class DatagramPath:
 
     def trial(self, rate_pps: float, *, size: int, seconds: float) -> Trial:
         """Offer datagrams of `size` payload bytes at a rate, 0: flat out; count what arrives."""
+        self._start("send", rate_pps, size, seconds, _QUIET_S)
+        return self._count()
+
+    def start(self, rate_pps: float, *, size: int) -> None:
+        """As `trial`, until :meth:`stop`."""
+        self._start("send until told", rate_pps, size, _LONGEST_S, _STALL_S)
+        self._sender.answer()
+
+    def stop(self) -> Trial:
+        """End what :meth:`start` has begun; what came of it."""
+        self._sender.order(do="stop")
+        return self._count()
+
+    def _start(self, do: str, rate_pps: float, size: int, seconds: float, quiet_s: float) -> None:
         self._run += 1
         common = {"address": self._address, "run": self._run}
-        self._receiver.order(do="receive", limit_s=seconds + 2, quiet_s=_QUIET_S, **common)
+        self._receiver.order(do="receive", limit_s=seconds + 2, quiet_s=quiet_s, **common)
         self._receiver.answer()
-        self._sender.order(do="send", size=size, rate_pps=rate_pps, seconds=seconds, **common)
+        self._sender.order(do=do, size=size, rate_pps=rate_pps, seconds=seconds, **common)
+
+    def _count(self) -> Trial:
         sent, counted = self._sender.answer(), self._receiver.answer()
         offered, received = sent["packets"], counted["packets"]
         return Trial(
@@ -93,6 +121,22 @@ def _send(order: dict[str, Any]) -> dict[str, Any]:
             sock.fileno(), order["size"], order["run"], order["rate_pps"], order["seconds"]
         )
     return {"packets": packets, "refused": refused, "seconds": seconds}
+
+
+def _send_until_told(order: dict[str, Any]) -> dict[str, Any]:
+    """In slices, between which the next line of standard input, whatever it says, is looked for."""
+    print(json.dumps({"ready": True}), flush=True)
+    piece = {**order, "seconds": _SLICE_S}
+    whole = _send(piece)
+    while whole["seconds"] < order["seconds"] and not _is_told():
+        whole = {name: value + whole[name] for name, value in _send(piece).items()}
+    sys.stdin.readline()
+    return whole
+
+
+def _is_told() -> bool:
+    readable, _, _ = select.select([sys.stdin], [], [], 0)
+    return bool(readable)
 
 
 def _receive(order: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +161,7 @@ def _receive(order: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Serve orders until standard input ends."""
-    work = {"send": _send, "receive": _receive}
+    work = {"send": _send, "send until told": _send_until_told, "receive": _receive}
     for line in sys.stdin:
         order = json.loads(line)
         try:

@@ -63,6 +63,18 @@ METRICS = {
         Metric("handshakes-capacity", "full handshakes in a second of CPU", "1/s"),
         Metric("handshake-cpu", "CPU of the server, each handshake", "ms", more_is_better=False),
         Metric("handshakes-busy", "CPU of the server, share of its core", "%"),
+        Metric("storm-s", "the storm of handshakes took", "s", more_is_better=False),
+        *(
+            metric
+            for name, when in (("quiet", "before the storm"), ("storm", "in the storm"))
+            for metric in (
+                Metric(f"{name}-offered", f"UDP offered, {when}", "Mb/s"),
+                Metric(f"{name}-loss", f"UDP lost, {when}", "%", more_is_better=False),
+                Metric(f"{name}-rtt", f"round trip, {when}", "us", more_is_better=False),
+                Metric(f"{name}-p99", f"round trip, 99 %, {when}", "us", more_is_better=False),
+            )
+        ),
+        Metric("storm-p99-ratio", "round trip, 99 %, in it to before", "x", more_is_better=False),
     )
 }
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ovpn_dco.testing import Namespace
 
 _PORT = 5201
+_LOST_US = 1e6
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -126,6 +128,54 @@ def ping(source: Namespace, address: str, *, count: int, interval_s: float = 0.0
     if not times:
         raise MeasurementError(f"no answer from {address}: {result.stderr.strip()}")
     return times
+
+
+class PingRun:
+    """Pings from now until :meth:`finish`."""
+
+    def __init__(self, source: Namespace, address: str, *, interval_s: float = 0.01) -> None:
+        self._address = address
+        self._process = source.popen(
+            ["ping", "-n", "-i", f"{interval_s:g}", address],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def finish(self) -> Pings:
+        """Raises MeasurementError when nothing was answered."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            output, _ = self._process.communicate(timeout=10)
+        finally:
+            self._process.kill()
+        pings = Pings.read(output)
+        if not pings.times_us:
+            raise MeasurementError(f"no answer from {self._address}")
+        return pings
+
+
+@dataclass(frozen=True)
+class Pings:
+    """Round trips in microseconds, and how many requests before the last answer had none."""
+
+    times_us: tuple[float, ...]
+    lost: int
+
+    @classmethod
+    def read(cls, output: str) -> Pings:
+        """Of what ping prints."""
+        numbers = [int(number) for number in re.findall(r"icmp_seq=(\d+) .*time=", output)]
+        return cls(tuple(read_ping(output)), max(numbers, default=0) - len(set(numbers)))
+
+    def percentile(self, percent: float) -> float:
+        """So many of 100 pings were as fast or faster; one without an answer took a second."""
+        return percentile([*self.times_us, *([_LOST_US] * self.lost)], percent)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest of `values` that so many percent of them do not exceed; above 0, up to 100."""
+    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
 
 
 def read_ping(output: str) -> list[float]:

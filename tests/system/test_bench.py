@@ -15,6 +15,9 @@ import pytest
 from support import needs_root, needs_tool, processor_has_vaes
 from system.nobody import nobody_prefix
 
+from ovpn_dco.bench.datagrams import DatagramPath
+from ovpn_dco.testing import Topology
+
 QUICK = ["--short", "--rounds", "1", "--seconds", "1", "--udp-seconds", "0.05"]
 
 
@@ -156,6 +159,40 @@ def test_handshake(tmp_path: Path) -> None:
 
 
 @needs_root
+@pytest.mark.system
+def test_a_sender_goes_on_until_it_is_told() -> None:
+    with Topology() as t:
+        path = DatagramPath(t.right, t.left, t.link.left_ipv4)
+        for _ in range(2):
+            path.start(1000, size=64)
+            until_told = path.stop()
+            assert until_told.loss == 0
+            assert until_told.received_pps == until_told.offered_pps > 0
+        assert path.trial(1000, size=64, seconds=0.05).loss == 0
+
+
+@needs_root
+@needs_tool("iperf3", "ping", "openvpn", "openssl")
+@pytest.mark.system
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [(), ("--rate", "20")])
+def test_storm(tmp_path: Path, rate: tuple[str, ...]) -> None:
+    few = ["--storm", "--rounds", "1", "--clients", "10", "--seconds", "0.5", *rate]
+    report = report_of(tmp_path / "report.json", "handshake", *few)
+    figures = {(s["subject"], s["metric"]): s["value"] for s in report["samples"]}
+    for subject in ("ours", "openvpn"):
+        for when in ("quiet", "storm"):
+            assert figures[subject, f"{when}-offered"] > 0
+            assert 0 <= figures[subject, f"{when}-loss"] < 100
+            assert 0 < figures[subject, f"{when}-rtt"] <= figures[subject, f"{when}-p99"]
+        ratio = figures[subject, "storm-p99"] / figures[subject, "quiet-p99"]
+        assert figures[subject, "storm-p99-ratio"] == pytest.approx(ratio)
+    storms = [outcome["storm"] for outcome in report["endpoints"]]
+    assert [(storm["completed"], storm["failed"]) for storm in storms] == [(10, 0)] * 2
+    assert all(storm["server_cpu_s"] > 0 for storm in storms)
+
+
+@needs_root
 @needs_tool("iperf3", "ping", "openssl", "wireguard-go", "unshare")
 @pytest.mark.system
 def test_compare_with_wireguard_go(tmp_path: Path) -> None:
@@ -201,6 +238,7 @@ def test_where_it_cannot_run_it_says_why() -> None:
         (["tunnel", "--peers", "0"], "0"),
         (["memory", "--peers", "0"], "0"),
         (["handshake", "--subject", "raw"], "raw"),
+        (["handshake", "--rate", "10"], "of a --storm"),
     ],
 )
 def test_wrong_options_are_named(arguments: list[str], message: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from ovpn_dco.bench.figures import METRICS, Sample, Samples
 from ovpn_dco.bench.scenarios import CryptoCost
 from ovpn_dco.bench.subjects import ALL_COURSES
-from ovpn_dco.bench.targets import IDLE_COURSES, TARGETS, judge
+from ovpn_dco.bench.targets import IDLE_COURSES, LIMITS, TARGETS, judge
 
 
 def samples_of(course: str, metric: str, **values: list[float]) -> Samples:
@@ -52,7 +52,8 @@ def test_no_ratio_without_figures_or_against_zero(theirs: list[float]) -> None:
 def test_every_target_names_a_known_metric_and_course() -> None:
     assert {target.metric for target in TARGETS} <= METRICS.keys()
     assert {target.course for target in TARGETS} <= ALL_COURSES.keys()
-    assert set(IDLE_COURSES) <= ALL_COURSES.keys()
+    assert {limit.metric for limit in LIMITS} <= METRICS.keys()
+    assert {course for limit in LIMITS for course in limit.courses} <= ALL_COURSES.keys()
 
 
 @pytest.mark.parametrize("course", ["tcp veth", "tcp bare"])
@@ -100,6 +101,23 @@ def test_idle_without_keepalive_means_no_wake_up_at_all(
 ) -> None:
     (verdict,) = judge(samples_of(course, "wakeups", ours=[per_second]), [], {})
     assert verdict.reached is reached
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "wanted", "reached"),
+    [
+        ("storm-loss", [0.0, 0.05, 3.0], "<= 0.1 %", True),
+        ("storm-loss", [0.0, 0.2, 0.2], "<= 0.1 %", False),
+        ("storm-p99-ratio", [1.0, 2.0, 9.0], "<= 2 x", True),
+        ("storm-p99-ratio", [2.1, 2.1, 1.0], "<= 2 x", False),
+    ],
+)
+def test_a_storm_is_judged_by_the_median_of_its_rounds(
+    metric: str, values: list[float], wanted: str, reached: bool
+) -> None:
+    (verdict,) = judge(samples_of("veth", metric, ours=values, openvpn=[9.0] * 3), [], {})
+    assert (verdict.wanted, verdict.reached) == (wanted, reached)
+    assert verdict.worst == f"{max(values):.2f}"
 
 
 def test_crypto_is_judged_by_its_worst_size() -> None:

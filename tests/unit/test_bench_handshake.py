@@ -16,9 +16,9 @@ from loopback import eventually
 from ovpn_dco.bench.arrivals import Crowd, Identity
 from ovpn_dco.bench.credentials import CredentialFiles
 from ovpn_dco.bench.figures import Sample, Samples
-from ovpn_dco.bench.subjects.server import configuration, on_cpus
+from ovpn_dco.bench.subjects.server import configuration, on_cpus, profile
 from ovpn_dco.bench.targets import judge
-from ovpn_dco.config import parse_server
+from ovpn_dco.config import parse_client, parse_server
 from ovpn_dco.protocol.cookie import Answer, ResetCookie, StatelessServer
 from ovpn_dco.protocol.ratelimit import PrefixLimiter
 from ovpn_dco.protocol.role import Role
@@ -148,6 +148,13 @@ def test_when_the_time_is_over_nobody_begins(tmp_path: Path, server: SmallServer
     assert server.ports == []
 
 
+def test_clients_of_a_rate_come_one_after_the_other(tmp_path: Path, server: SmallServer) -> None:
+    outcome = crowd(tmp_path, server, 4).run(seconds=30, limit=4, rate=20)
+    assert (outcome.completed, outcome.failed) == (4, 0)
+    # Of four, the last one comes three gaps after the first.
+    assert outcome.seconds >= 3 / 20
+
+
 # Servers
 
 
@@ -155,6 +162,12 @@ def test_our_server_takes_the_file_that_openvpn_gets(files: CredentialFiles) -> 
     config = parse_server(configuration(files))
     assert config.pool.duplicate_cn
     assert config.pool.max_clients == 60000
+
+
+def test_our_client_takes_the_file_that_openvpn_gets(files: CredentialFiles) -> None:
+    config = parse_client(profile(files, ("10.98.1.1", 1194)))
+    (remote,) = config.remotes
+    assert (remote.host, remote.port) == ("10.98.1.1", 1194)
 
 
 def test_secrets_are_for_the_owner_alone(files: CredentialFiles) -> None:

@@ -11,7 +11,14 @@ from rich.console import Console
 from ovpn_dco.bench import plot
 from ovpn_dco.bench.errors import MeasurementError, UnavailableError
 from ovpn_dco.bench.figures import Sample, Samples
-from ovpn_dco.bench.measure import cpu_seconds, read_iperf, read_ping, voluntary_switches
+from ovpn_dco.bench.measure import (
+    Pings,
+    cpu_seconds,
+    percentile,
+    read_iperf,
+    read_ping,
+    voluntary_switches,
+)
 from ovpn_dco.bench.memory import MemoryCase, MemoryCost
 from ovpn_dco.bench.report import Report, as_dict, markdown, number, show, write_json
 from ovpn_dco.bench.scenarios import CryptoCost
@@ -137,6 +144,24 @@ def test_ping_output_is_read() -> None:
         "rtt min/avg/max/mdev = 0.1/0.2/0.3/0.1 ms\n"
     )
     assert read_ping(output) == [125.0, 12000.0]
+
+
+def test_pings_that_have_no_answer_are_the_slowest() -> None:
+    answers = "".join(
+        f"64 bytes from 10.0.0.1: icmp_seq={number} ttl=64 time={number / 1000} ms\n"
+        for number in (*range(1, 50), *range(52, 101))
+    )
+    pings = Pings.read(answers)
+    assert pings.lost == 2
+    assert pings.percentile(50) == pytest.approx(52.0)
+    assert pings.percentile(98) == pytest.approx(100.0)
+    assert pings.percentile(99) == 1e6
+    assert Pings.read("").lost == 0
+
+
+@pytest.mark.parametrize(("percent", "value"), [(1, 1.0), (50, 2.0), (75, 3.0), (99, 4.0)])
+def test_percentiles_are_values_that_were_seen(percent: float, value: float) -> None:
+    assert percentile([3.0, 1.0, 4.0, 2.0], percent) == value
 
 
 def test_process_figures_are_those_of_all_threads() -> None:

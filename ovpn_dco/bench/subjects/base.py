@@ -117,10 +117,14 @@ class Tunnel:
 
     def wait_connected(self, *, timeout_s: float = 20) -> None:
         """Wait until pings pass, both ways and in both address families."""
+        for number, client in enumerate(self.clients):
+            self.wait_reached(client, self.server_ipv4_for(number), timeout_s=timeout_s)
+        self.wait_reached(self.server, self.client_ipv6, timeout_s=timeout_s)
+
+    def wait_reached(self, source: Namespace, address: str, *, timeout_s: float = 20) -> None:
+        """Wait until an address answers. Raises MeasurementError with what endpoints said."""
         try:
-            for number, client in enumerate(self.clients):
-                wait_for_answer(client, self.server_ipv4_for(number), timeout_s=timeout_s)
-            wait_for_answer(self.server, self.client_ipv6, timeout_s=timeout_s)
+            wait_for_answer(source, address, timeout_s=timeout_s)
         except MeasurementError as error:
             self.check_alive()
             raise MeasurementError(f"{error}{self._said()}") from error

@@ -43,6 +43,22 @@ connect-freq-initial 1000000 1
 verb 1
 """
 
+_PROFILE = """\
+client
+dev tun
+proto udp4
+remote {address[0]} {address[1]}
+nobind
+ca {files.authority}
+cert {certificate}
+key {private_key}
+remote-cert-tls server
+tls-crypt {files.tls_crypt}
+tls-version-min 1.3
+data-ciphers AES-256-GCM
+verb 1
+"""
+
 
 class ServerTunnel(Tunnel):
     """A server at work in the hub; its clients are whoever knows the `credentials`."""
@@ -59,29 +75,47 @@ class ServerTunnel(Tunnel):
         """The server as a spoke calls it."""
         return (self.topology.links[spoke].left_ipv4, PORT)
 
+    def connect(self, spoke: int, command: Sequence[str]) -> None:
+        """Let a spoke be a client that stays. `command` is followed by the name of its file."""
+        file = Path(self.credentials.folder, f"client-{spoke}.conf")
+        file.write_text(profile(self.credentials, self.address(spoke)), encoding="utf-8")
+        self.spawn(self.clients[spoke], [*command, str(file)])
+        self.wait_reached(self.clients[spoke], self.server_ipv4)
+
 
 class VpnServer:
     """A program that serves the file, on one processor where one is named."""
 
-    def __init__(self, subject: Subject, command: Sequence[str], *, module: str = "") -> None:
-        """`subject` says who it is; `command` is followed by the name of the file. `module` is what
-        must be there, of ours.
+    def __init__(
+        self,
+        subject: Subject,
+        command: Sequence[str],
+        *,
+        client: Sequence[str],
+        module: str = "",
+    ) -> None:
+        """`subject` says who it is; `command` is followed by the name of the file, and so is that
+        of its `client`. `module` is what must be there, of ours.
         """
         self._subject = subject
         self._command = tuple(command)
+        self.client_command = tuple(client)
         self._module = module
         self.name, self.title = subject.name, subject.title
 
     @classmethod
     def openvpn(cls) -> VpnServer:
         """OpenVPN's, in user space."""
-        return cls(OpenVpn.plain(), ("openvpn", "--disable-dco", "--config"))
+        command = ("openvpn", "--disable-dco", "--config")
+        return cls(OpenVpn.plain(), command, client=command)
 
     @classmethod
     def ours(cls) -> VpnServer:
         """Ours, of this package."""
-        command = (sys.executable, "-m", "ovpn_dco", "server")
-        return cls(Ours(), command, module="ovpn_dco.server")
+        program = (sys.executable, "-m", "ovpn_dco")
+        return cls(
+            Ours(), (*program, "server"), client=(*program, "client"), module="ovpn_dco.server"
+        )
 
     def obstacle(self, transport: str) -> str | None:
         """What the program misses."""
@@ -120,6 +154,16 @@ def configuration(files: CredentialFiles) -> str:
         files=files,
         certificate=files.certificate("server"),
         private_key=files.private_key("server"),
+    )
+
+
+def profile(files: CredentialFiles, address: Address) -> str:
+    """The text of the file of a client, of the server at an address."""
+    return _PROFILE.format(
+        address=address,
+        files=files,
+        certificate=files.certificate("client"),
+        private_key=files.private_key("client"),
     )
 
 
