@@ -78,6 +78,11 @@ class DatagramPath:
         self._address = target_address
         self._run = 0
 
+    @property
+    def pids(self) -> tuple[int, int]:
+        """Sender and receiver."""
+        return self._sender.pid, self._receiver.pid
+
     def trial(self, rate_pps: float, *, size: int, seconds: float) -> Trial:
         """Offer datagrams of `size` payload bytes at a rate, 0: flat out; count what arrives."""
         self._start("send", rate_pps, size, seconds, _QUIET_S)

@@ -133,7 +133,7 @@ def ping(source: Namespace, address: str, *, count: int, interval_s: float = 0.0
 class PingRun:
     """Pings from now until :meth:`finish`."""
 
-    def __init__(self, source: Namespace, address: str, *, interval_s: float = 0.01) -> None:
+    def __init__(self, source: Namespace, address: str, *, interval_s: float = 0.005) -> None:
         self._address = address
         self._process = source.popen(
             ["ping", "-n", "-i", f"{interval_s:g}", address],
@@ -141,6 +141,11 @@ class PingRun:
             stderr=subprocess.DEVNULL,
             text=True,
         )
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
 
     def finish(self) -> Pings:
         """Raises MeasurementError when nothing was answered."""
