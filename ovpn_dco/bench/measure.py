@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,11 +136,12 @@ class PingRun:
 
     def __init__(self, source: Namespace, address: str, *, interval_s: float = 0.005) -> None:
         self._address = address
+        # Not a pipe, which would be full after some seconds, and ping would stand still.
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - until `finish`
         self._process = source.popen(
             ["ping", "-n", "-i", f"{interval_s:g}", address],
-            stdout=subprocess.PIPE,
+            stdout=self._output,
             stderr=subprocess.DEVNULL,
-            text=True,
         )
 
     @property
@@ -151,10 +153,12 @@ class PingRun:
         """Raises MeasurementError when nothing was answered."""
         self._process.send_signal(signal.SIGINT)
         try:
-            output, _ = self._process.communicate(timeout=10)
+            self._process.wait(timeout=10)
         finally:
             self._process.kill()
-        pings = Pings.read(output)
+        with self._output:
+            self._output.seek(0)
+            pings = Pings.read(self._output.read())
         if not pings.times_us:
             raise MeasurementError(f"no answer from {self._address}")
         return pings
