@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol
@@ -17,6 +18,7 @@ import click
 __all__ = ["LOOPS", "Endpoint", "run"]
 
 LOOPS = ("auto", "uvloop", "asyncio")
+_NICE = 10
 # A terminal that closes must leave no interface behind either; nothing is read again.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -70,15 +72,31 @@ async def _run(make: Callable[[], Endpoint], on_start: Callable[[], None]) -> No
         try:
             endpoint = make()
             async with endpoint:
-                on_start()
-                closed = asyncio.ensure_future(endpoint.wait_closed())
-                # Shielded: a signal ends the waiting here, and the endpoint by its own means.
-                await asyncio.shield(closed)
+                with _standing_back():
+                    on_start()
+                    closed = asyncio.ensure_future(endpoint.wait_closed())
+                    # Shielded: a signal ends the waiting here, and the endpoint by its own means.
+                    await asyncio.shield(closed)
         except asyncio.CancelledError:
             if not received:
                 raise
         if closed is not None:
             await closed
+
+
+@contextlib.contextmanager
+def _standing_back() -> Iterator[None]:
+    """The engine's threads have started and keep their place: who has a connection goes before
+    those who want one. Of this thread only, as setpriority(2) means it on Linux."""
+    thread = threading.get_native_id()
+    before = os.getpriority(os.PRIO_PROCESS, thread)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, max(before, _NICE))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the way back takes a privilege
+            os.setpriority(os.PRIO_PROCESS, thread, before)
 
 
 @contextlib.contextmanager

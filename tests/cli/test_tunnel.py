@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,6 +56,22 @@ def test_a_signal_ends_it_while_it_starts(tmp_path: Path) -> None:
     result = run(Surroundings(client=endpoint), "client", client_file(tmp_path))
     assert result.exit_code == 0, result.output
     assert endpoint.steps == ["made", "starting"]
+
+
+def test_it_goes_behind_the_threads_of_the_engine(tmp_path: Path) -> None:
+    nice: dict[str, int] = {}
+    end = raises_signal(signal.SIGTERM, "waiting")
+
+    def look(step: str) -> None:
+        nice[step] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        end(step)
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    run(Surroundings(server=FakeEndpoint(look)), "server", server_file(tmp_path))
+    assert nice["started"] == before
+    assert nice["waiting"] == max(before, 10)
+    if not os.geteuid():
+        assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
 def test_handlers_of_signals_do_not_stay(tmp_path: Path) -> None:
