@@ -165,9 +165,11 @@ def test_flows_keep_content_and_order(mingled: list[tuple[int, bytes]]) -> None:
 @given(traffic(), st.data())
 def test_spoilt_packets_never_merge(mingled: list[tuple[int, bytes]], data: st.DataObject) -> None:
     """One bit of some packets flips; IPv6 does not sum up what stands before the addresses."""
-    packets, spoilt = [], []
+    packets, spoilt, intact = [], [], []
     for _, packet in mingled:
-        if data.draw(st.booleans()):
+        if not data.draw(st.booleans()):
+            intact.append(packet)
+        else:
             first = 0 if packet[0] >> 4 == 4 else 8
             at = data.draw(st.integers(first, len(packet) - 1))
             bit = 1 << data.draw(st.integers(0, 7))
@@ -181,7 +183,9 @@ def test_spoilt_packets_never_merge(mingled: list[tuple[int, bytes]], data: st.D
     merged = [
         packet for vnet, whole, count in items if count > 1 for packet in _core.split(whole, vnet)
     ]
-    assert not {without_free_id(packet) for packet in merged} & set(map(without_free_id, spoilt))
+    # One spoilt in its id alone looks like the intact packet that it is a repetition of.
+    told_apart = set(map(without_free_id, spoilt)) - set(map(without_free_id, intact))
+    assert not {without_free_id(packet) for packet in merged} & told_apart
 
 
 @given(traffic(), st.booleans(), st.booleans())
