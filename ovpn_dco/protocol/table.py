@@ -93,6 +93,7 @@ class SessionTable:
         self._now = 0.0
         self._places: dict[Path, _Place] = {}
         self._paths: dict[ServerSession, Path] = {}
+        self._streams: dict[int, ServerSession] = {}
         self._negotiating: set[ServerSession] = set()
         self._touched: dict[ServerSession, None] = {}
         self._eventful: dict[ServerSession, None] = {}
@@ -214,9 +215,10 @@ class SessionTable:
         """No more sessions: those that are there go on."""
         self._max_negotiating = 0
 
-    def end_transport(self, transport: int) -> None:
-        """A socket is gone, and the sessions through it are."""
-        for session in [one for one, path in self._paths.items() if path.transport == transport]:
+    def end_stream(self, transport: int) -> None:
+        """A connection is gone, and with it the session that came through it."""
+        session = self._streams.get(transport)
+        if session is not None:
             session.abandon(EndReason.TRANSPORT_GONE)
             self.touch(session)
 
@@ -238,7 +240,9 @@ class SessionTable:
             raise refused(Refusal.TABLE_FULL)
         window = self._window()
         if stream:
-            return self._open(self._gate.admit(data, now, window=window), path, now)
+            session = self._open(self._gate.admit(data, now, window=window), path, now)
+            self._streams[path.transport] = session
+            return session
         outcome = self._gate.receive(data, path.address, now, window=window)
         if isinstance(outcome, Answer):
             return outcome.data
@@ -304,6 +308,8 @@ class SessionTable:
         path = self._paths.pop(session)
         self._finished.append(session)
         self._leave(session, path)
+        if self._streams.get(path.transport) is session:
+            del self._streams[path.transport]
         self._negotiating.discard(session)
         self._stop_timer(session)
         self._eventful.pop(session, None)

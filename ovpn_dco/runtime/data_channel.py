@@ -32,10 +32,11 @@ class DataChannel:
         return self.peer.generation
 
     def take(self, event: KeyReady | KeyPromotionDue | KeyExpired) -> None:
-        """Does to the keys what the session says. `DcoError` where the engine refuses."""
+        """Does to the keys what the session says. A key is cleared here once the engine has its
+        own copy. `DcoError` where the engine refuses."""
         match event:
             case KeyReady():
-                self.peer.install_key(event.slot, event.key)
+                self.peer.install_key(event.slot, event.key, consume=True)
                 self._slots[event.slot] = event.key_id
             case KeyPromotionDue():
                 self._promote(event.key_id)

@@ -228,7 +228,6 @@ class Server:
 
     async def _prepare(self) -> None:
         config, device = self._config, self.device
-        _warn_of_what_is_missing(config)
         self._driver = ControlDriver(device, self, self._clock.now)
         authenticator = Authenticator(config)
         listeners = Listeners(config, device, ReloadingTls(config), login_s=authenticator.longest_s)
@@ -453,7 +452,7 @@ class Server:
         if transport is None:
             return
         if is_stream(transport):
-            self._running()[0].table.end_transport(transport.transport_id)
+            self._running()[0].table.end_stream(transport.transport_id)
             hang_up(transport)
         else:
             self._fail(error_for(event.errno, f"a socket died: {os.strerror(event.errno)}"))
@@ -479,10 +478,3 @@ def _plain(hook: Callable[..., object]) -> Callable[[Metadata], bool]:
             return False
 
     return verify
-
-
-def _warn_of_what_is_missing(config: ServerConfig) -> None:
-    if config.logging.status_path is not None:
-        _log.warning("status: no effect: no such file is written yet")
-    if config.management.host is not None:
-        _log.warning("management: no effect: there is no such interface yet")

@@ -46,7 +46,7 @@ class FakePeer:
     def set_keepalive(self, *, interval_s: int, timeout_s: int) -> None:
         self.keepalive = interval_s, timeout_s
 
-    def install_key(self, slot: KeySlot, key: Any) -> None:
+    def install_key(self, slot: KeySlot, key: Any, *, consume: bool) -> None:
         self.keys[slot] = key.key_id
 
     def swap_keys(self) -> None:

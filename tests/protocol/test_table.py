@@ -234,16 +234,16 @@ def test_limit_of_admissions() -> None:
     assert site.table.refusals["rate_limited"] > 0
 
 
-def test_a_socket_that_is_gone_takes_its_sessions_with_it() -> None:
+def test_a_connection_that_is_gone_takes_its_session_with_it() -> None:
     site = Site()
-    site.client()
-    site.client(ELSEWHERE)
-    site.client(Path(2, ADDRESS))
-    site.run()
-    site.table.end_transport(1)
-    site.run(1)
+    for transport in (1, 2):
+        site.client(Path(transport, ADDRESS))
+    site.run(stream=True)
+    for _ in range(2):
+        site.table.end_stream(1)
+        site.run(1, stream=True)
     assert [path.transport for path in map(site.table.path_of, site.table) if path] == [2]
-    assert [e.reason for e in site.happened(Ended)] == [EndReason.TRANSPORT_GONE] * 2
+    assert [e.reason for e in site.happened(Ended)] == [EndReason.TRANSPORT_GONE]
 
 
 def test_nothing_is_left_of_sessions_that_are_over() -> None:

@@ -175,9 +175,8 @@ def test_a_sender_goes_on_until_it_is_told() -> None:
 @needs_tool("iperf3", "ping", "openvpn", "openssl")
 @pytest.mark.system
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", [(), ("--rate", "20")])
-def test_storm(tmp_path: Path, rate: tuple[str, ...]) -> None:
-    few = ["--storm", "--rounds", "1", "--clients", "10", "--seconds", "0.5", *rate]
+def test_storm(tmp_path: Path) -> None:
+    few = ["--storm", "--rounds", "1", "--clients", "10", "--seconds", "0.5", "--rate", "20"]
     report = report_of(tmp_path / "report.json", "handshake", *few)
     figures = {(s["subject"], s["metric"]): s["value"] for s in report["samples"]}
     for subject in ("ours", "openvpn"):
