@@ -228,6 +228,7 @@ class Server:
 
     async def _prepare(self) -> None:
         config, device = self._config, self.device
+        _warn_of_what_is_missing(config)
         self._driver = ControlDriver(device, self, self._clock.now)
         authenticator = Authenticator(config)
         listeners = Listeners(config, device, ReloadingTls(config), login_s=authenticator.longest_s)
@@ -478,3 +479,12 @@ def _plain(hook: Callable[..., object]) -> Callable[[Metadata], bool]:
             return False
 
     return verify
+
+
+def _warn_of_what_is_missing(config: ServerConfig) -> None:
+    """What was read from a file has its warnings already."""
+    told = {warning.directive for warning in config.warnings}
+    if config.logging.status_path is not None and "status" not in told:
+        _log.warning("status: no effect: no such file is written yet")
+    if config.management.host is not None and "management" not in told:
+        _log.warning("management: no effect: there is no such interface yet")

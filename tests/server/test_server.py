@@ -350,17 +350,23 @@ def test_an_interface_that_is_gone_ends_the_server() -> None:
     run(body)
 
 
-def test_what_is_not_there_yet_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("from_file", [True, False])
+def test_what_is_not_there_yet_is_said_once(
+    caplog: pytest.LogCaptureFixture, from_file: bool
+) -> None:
+    """By the parser for a file, in the log for what code has made."""
+    config = configuration("status /tmp/status", "management 127.0.0.1 7505")
+    told = {"status", "management"}
+    assert {warning.directive for warning in config.warnings} >= told
+
     async def body() -> None:
-        async with serving("status /tmp/status", "management 127.0.0.1 7505"):
+        async with serving(config=config if from_file else replace(config, warnings=())):
             pass
 
     with caplog.at_level(logging.WARNING, "ovpn_dco.server"):
         run(body)
-    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        "status",
-        "management",
-    ]
+    logged = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert sorted(logged) == ([] if from_file else sorted(told))
 
 
 # One client's mistakes are its own
