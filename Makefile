@@ -20,7 +20,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build debug test test-installed test-sanitized soak-control c-test lint lint-python lint-c format \
-        fuzz fuzz-corpus fuzz-targets bench interop docs dist clean
+        fuzz fuzz-corpus fuzz-targets bench instructions interop docs dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -93,7 +93,8 @@ C_HEADERS := $(sort $(wildcard ext/*.h ext/*/*.h))
 C_CORE    := $(foreach band,$(BANDS),$(sort $(wildcard ext/$(band)/*.c)))
 C_TESTS   := $(sort $(wildcard ext/tests/*.c))
 C_FUZZ    := $(sort $(wildcard ext/fuzz/*.c))
-C_ALL     := $(C_CORE) $(sort $(wildcard ext/bench/*.c)) $(C_TESTS) $(C_FUZZ)
+C_PROBE   := benchmarks/instructions/probe.c
+C_ALL     := $(C_CORE) $(sort $(wildcard ext/bench/*.c)) $(C_TESTS) $(C_FUZZ) $(C_PROBE)
 
 CFLAGS    := -std=gnu11 -pthread -Iext -Wall -Wextra
 CRYPTO     = $(shell pkg-config --libs libcrypto)
@@ -105,7 +106,8 @@ CC_gcc      = $(CC)
 CC_clang    = $(CLANG)
 FLAGS_asan := $(SANITIZE) -fsanitize=address,undefined
 FLAGS_tsan := $(SANITIZE) -fsanitize=thread -Wno-tsan
-FLAGS_gcc  := -O2 -Werror
+# As setup.py builds the wheel, since instructions are counted in these objects.
+FLAGS_gcc  := -O3 -fPIC -fvisibility=hidden -Werror
 FLAGS_clang:= -O2 -Werror
 
 define variant
@@ -182,6 +184,13 @@ fuzz-corpus: fuzz-targets ## each libFuzzer target over its corpus only
 bench: build $(if $(findstring --plot,$(BENCH_ARGS)),$(VENV)/.extra-plot) ## python -m ovpn_dco.bench on real traffic (BENCH_ARGS=...)
 	@tools/system-packages bench
 	$(PY) -m ovpn_dco.bench $(BENCH_ARGS)
+
+build/c/gcc/instructions: $(C_PROBE:%.c=build/c/gcc/%.o) $(C_CORE:%.c=build/c/gcc/%.o)
+	@$(CC_gcc) -pthread -Wl,-z,now $^ $(CRYPTO) -o $@
+
+instructions: build/c/gcc/instructions ## instructions per packet, against their baseline
+	@tools/system-packages instructions
+	@$(PYTHON) benchmarks/instructions/instructions.py $<
 
 # The page is written when tests failed, too: it shows the last result, whatever that is.
 interop: build $(VENV)/.extra-test ## every case against stock openvpn; writes docs/interop.md

@@ -1,0 +1,274 @@
+/* Carries fixed traces through two engines on one thread, so that every run takes the same steps:
+ * what `measured_transmit` and `measured_receive` cost is what callgrind counts, one dump for each
+ * call of `report`. Prints a line for each dump: its name, and how many packets it is about.
+ *
+ * No engine is started: their batches are run from here. The inner side is a socket pair, the outer
+ * one UDP over loopback, with real system calls and their ancillary data. Packets with an offload
+ * header go through a pair, too: the engine is told that its descriptor is one that has them.
+ *
+ * With --compiler it says what built it, and no more. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine/receive.h"
+#include "engine/transmit.h"
+#include "tests/check.h"
+#include "tests/packets.h"
+
+/* Of 1380 bytes of TCP payload each: a packet of 1420, the MTU. */
+#define SUPER_SEGMENTS 45
+#define SUPER_PAYLOAD 1380
+
+struct trace {
+    const char *name;
+    uint32_t size;     /* bytes of an inner packet; 0: super-packets */
+    unsigned together; /* packets in a batch */
+    unsigned batches;
+};
+
+static const struct trace traces[] = {
+    {"64", 64, 40, 25},
+    {"1400", 1400, 40, 25},
+    {"1400-alone", 1400, 1, 200},
+    {"super-packet", 0, 1, 25},
+};
+
+struct side {
+    struct dco_engine *engine;
+    struct dco_transport *transport;
+    int inner, socket;
+    struct sockaddr_in name;
+    uint8_t last; /* byte of its inner address */
+};
+
+/* The hash maps take their seeds from here: with random ones the chains would differ. */
+ssize_t getrandom(void *buffer, size_t size, unsigned flags)
+{
+    (void)flags;
+    memset(buffer, 0x5A, size);
+    return (ssize_t)size;
+}
+
+__attribute__((noipa)) static bool measured_transmit(struct dco_transmit *transmit)
+{
+    return dco_transmit_batch(transmit);
+}
+
+__attribute__((noipa)) static bool measured_receive(struct dco_receive *receive,
+                                                    struct dco_transport *transport)
+{
+    return dco_receive_batch(receive, transport);
+}
+
+__attribute__((noipa)) static void report(const char *direction, const struct trace *trace,
+                                          unsigned packets)
+{
+    printf("%s-%s %u\n", direction, trace->name, packets);
+}
+
+/* --- two engines that know each other --- */
+
+static int loopback_socket(struct sockaddr_in *name, in_addr_t address)
+{
+    socklen_t size = sizeof *name;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    *name = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = {htonl(address)}};
+    CHECK(!bind(fd, (struct sockaddr *)name, size));
+    CHECK(!getsockname(fd, (struct sockaddr *)name, &size));
+    return fd;
+}
+
+/* As on a TUN of a new kernel. */
+static void give_offload_header(struct dco_tun *tun)
+{
+    tun->vnet = true;
+    tun->vnet_size = sizeof(struct dco_vnet);
+    tun->supported = DCO_OFFLOAD_TUN_VNET | DCO_OFFLOAD_TUN_TSO | DCO_OFFLOAD_TUN_TCP_GRO;
+    atomic_store(&tun->offloads, tun->supported);
+}
+
+/* OpenSSL's cipher: valgrind does not know the instructions that ours is made of. */
+static void open_side(struct side *side, uint8_t last, bool offload_header)
+{
+    struct dco_engine_config config = {
+        .mode = DCO_MODE_MULTIPEER,
+        .source_check = true,
+        .offloads = DCO_OFFLOAD_ALL & ~DCO_OFFLOAD_VAES_GCM,
+    };
+    struct dco_transport_config transport = {0};
+    uint64_t id;
+    int port[2];
+
+    side->last = last;
+    CHECK(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, port));
+    side->inner = port[0];
+    side->socket = loopback_socket(&side->name, INADDR_ANY);
+    CHECK(!dco_engine_create(&config, &side->engine));
+    CHECK(!dco_engine_adopt_tun(side->engine, &port[1], 1));
+    close(port[1]);
+    if (offload_header)
+        give_offload_header(&side->engine->tun);
+    CHECK(!dco_transport_attach_udp(side->engine, side->socket, &transport, &id));
+    side->transport = dco_transport_find(&side->engine->transports, id);
+}
+
+static void close_side(struct side *side)
+{
+    dco_engine_free(side->engine);
+    close(side->inner);
+    close(side->socket);
+}
+
+static void add_peer(struct side *side, const struct side *other)
+{
+    static const uint8_t secret[32] = {1};
+    struct dco_peer_config peer = {
+        .present = DCO_PEER_REMOTE | DCO_PEER_VPN_IPV4,
+        .id = 7,
+        .transport = side->transport->id,
+        .remote = {.family = AF_INET, .ip = {127, 0, 0, 1}, .port = ntohs(other->name.sin_port)},
+        .vpn_ipv4 = {10, 8, 0, other->last},
+    };
+    struct dco_key_config key = {
+        .cipher = DCO_CIPHER_AES_GCM,
+        .encrypt_key = secret,
+        .decrypt_key = secret,
+        .encrypt_key_size = sizeof secret,
+        .decrypt_key_size = sizeof secret,
+    };
+    struct dco_peer_ref ref = {.id = 7};
+
+    CHECK(!dco_peer_add(side->engine, &peer, &ref.generation));
+    CHECK(!dco_key_install(side->engine, ref, DCO_SLOT_PRIMARY, &key));
+}
+
+/* --- what is carried --- */
+
+/* A packet for the inner side, behind its offload header if it is a super-packet. */
+static size_t build(const struct trace *trace, uint8_t *buffer)
+{
+    struct packet_spec spec = spec_of(4, trace->size ? UDP : TCP);
+    struct dco_vnet vnet = {0};
+    size_t header;
+
+    if (trace->size) {
+        spec.payload = trace->size - (unsigned)spec_header(&spec);
+        return make_packet(buffer, &spec);
+    }
+    spec.options = 0;
+    header = spec_header(&spec);
+    spec.payload = SUPER_SEGMENTS * SUPER_PAYLOAD;
+    vnet.flags = DCO_VNET_NEEDS_CSUM;
+    vnet.gso_type = DCO_VNET_GSO_TCPV4;
+    vnet.hdr_len = (uint16_t)header;
+    vnet.gso_size = SUPER_PAYLOAD;
+    vnet.csum_start = (uint16_t)spec_transport(&spec);
+    vnet.csum_offset = 16;
+    memcpy(buffer, &vnet, sizeof vnet);
+    return sizeof vnet + make_packet(buffer + sizeof vnet, &spec);
+}
+
+/* What was sent over loopback before has arrived when this has: the machine keeps the order of one
+ * processor, which is why the program stays on one. */
+static void let_arrive(void)
+{
+    struct sockaddr_in name;
+    int fd = loopback_socket(&name, INADDR_LOOPBACK);
+    char byte = 0;
+
+    CHECK(sendto(fd, &byte, 1, 0, (struct sockaddr *)&name, sizeof name) == 1);
+    CHECK(recv(fd, &byte, 1, 0) == 1);
+    close(fd);
+}
+
+static void expect(const struct side *to, unsigned packets, size_t size)
+{
+    static uint8_t packet[DCO_TUN_READ_MAX];
+
+    for (unsigned i = 0; i < packets; i++)
+        CHECK(recv(to->inner, packet, sizeof packet, MSG_DONTWAIT) == (ssize_t)size);
+    CHECK(recv(to->inner, packet, sizeof packet, MSG_DONTWAIT) < 0);
+}
+
+/* One batch, either way measured or not. */
+static void carry(const struct trace *trace, struct side *from, struct side *to, bool seal,
+                  bool open)
+{
+    static uint8_t packet[DCO_TUN_READ_MAX];
+    struct dco_transmit *transmit = from->engine->worker->transmit;
+    struct dco_receive *receive = to->engine->worker->receive;
+    size_t size = build(trace, packet);
+
+    for (unsigned i = 0; i < trace->together; i++)
+        CHECK(send(from->inner, packet, size, 0) == (ssize_t)size);
+    if (seal)
+        measured_transmit(transmit);
+    else
+        dco_transmit_batch(transmit);
+    let_arrive();
+    if (open)
+        measured_receive(receive, to->transport);
+    else
+        dco_receive_batch(receive, to->transport);
+    expect(to, trace->together, size);
+}
+
+static void run(const struct trace *trace)
+{
+    unsigned packets = trace->batches * trace->together * (trace->size ? 1 : SUPER_SEGMENTS);
+    struct side near, far;
+
+    open_side(&near, 1, !trace->size);
+    open_side(&far, 2, !trace->size);
+    add_peer(&near, &far);
+    add_peer(&far, &near);
+    dco_rcu_online(&near.engine->rcu, near.engine->worker->transmit_reader);
+    dco_rcu_online(&far.engine->rcu, far.engine->worker->receive_reader);
+    for (int i = 0; i < 3; i++) /* the endpoint is learned, the widths settle */
+        carry(trace, &near, &far, false, false);
+    for (unsigned i = 0; i < trace->batches; i++)
+        carry(trace, &near, &far, true, false);
+    report("transmit", trace, packets);
+    for (unsigned i = 0; i < trace->batches; i++)
+        carry(trace, &near, &far, false, true);
+    report("receive", trace, packets);
+    dco_rcu_offline(&near.engine->rcu, near.engine->worker->transmit_reader);
+    dco_rcu_offline(&far.engine->rcu, far.engine->worker->receive_reader);
+    close_side(&near);
+    close_side(&far);
+}
+
+#if defined __clang__
+#define COMPILER "clang"
+#else
+#define COMPILER "gcc"
+#endif
+#if defined __x86_64__
+#define MACHINE "x86_64"
+#else
+#define MACHINE "another machine"
+#endif
+
+int main(int argc, char **argv)
+{
+    cpu_set_t here;
+
+    if (argc == 2 && !strcmp(argv[1], "--compiler")) {
+        puts(COMPILER " " __VERSION__ " for " MACHINE);
+        return 0;
+    }
+    CPU_ZERO(&here);
+    CPU_SET(sched_getcpu(), &here);
+    CHECK(!sched_setaffinity(0, sizeof here, &here));
+    for (size_t i = 0; i < sizeof traces / sizeof *traces; i++)
+        run(&traces[i]);
+    return 0;
+}
