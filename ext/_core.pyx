@@ -354,7 +354,8 @@ cdef class Engine:
     # Peers
 
     def add_peer(self, uint32_t peer_id, uint64_t transport, *, tx_id=None, remote=None,
-                 local=None, vpn_ipv4=None, vpn_ipv6=None, keepalive=None):
+                 local=None, vpn_ipv4=None, vpn_ipv6=None, keepalive=None,
+                 settings=None):
         """The new peer's generation."""
         cdef dco_engine *engine = self.get()
         cdef dco_peer_config config
@@ -363,21 +364,22 @@ cdef class Engine:
         memset(&config, 0, sizeof(config))
         config.id = peer_id
         config.transport = transport
-        peer_in(&config, tx_id, remote, local, vpn_ipv4, vpn_ipv6, keepalive)
+        peer_in(&config, tx_id, remote, local, vpn_ipv4, vpn_ipv6, keepalive, settings)
         with nogil:
             result = dco_peer_add(engine, &config, &generation)
         check(result)
         return generation
 
     def set_peer(self, uint32_t peer_id, uint64_t generation, *, tx_id=None, remote=None,
-                 local=None, vpn_ipv4=None, vpn_ipv6=None, keepalive=None):
+                 local=None, vpn_ipv4=None, vpn_ipv6=None, keepalive=None,
+                 settings=None):
         cdef dco_engine *engine = self.get()
         cdef dco_peer_ref ref = dco_peer_ref(peer_id, generation)
         cdef dco_peer_config config
         cdef int result
         memset(&config, 0, sizeof(config))
         config.id = peer_id
-        peer_in(&config, tx_id, remote, local, vpn_ipv4, vpn_ipv6, keepalive)
+        peer_in(&config, tx_id, remote, local, vpn_ipv4, vpn_ipv6, keepalive, settings)
         with nogil:
             result = dco_peer_set(engine, ref, &config)
         check(result)
@@ -392,7 +394,7 @@ cdef class Engine:
 
     def query_peer(self, uint32_t peer_id, uint64_t generation):
         """(id, generation, tx id, transport, remote, local, vpn IPv4, vpn IPv6, interval, timeout,
-        counters, last received ns, last sent ns, now ns)."""
+        counters, last received ns, last sent ns, now ns, settings by name)."""
         cdef dco_engine *engine = self.get()
         cdef dco_peer_ref ref = dco_peer_ref(peer_id, generation)
         cdef dco_peer_info info

@@ -47,7 +47,7 @@ cdef int prefix_in(dco_prefix *target, bytes ip, int length) except -1:
 
 
 cdef int peer_in(dco_peer_config *config, tx_id, remote, local, vpn_ipv4, vpn_ipv6,
-                 keepalive) except -1:
+                 keepalive, settings) except -1:
     if tx_id is not None:
         config.present |= DCO_PEER_TX_ID
         config.tx_id = tx_id
@@ -70,7 +70,31 @@ cdef int peer_in(dco_peer_config *config, tx_id, remote, local, vpn_ipv4, vpn_ip
     if keepalive is not None:
         config.present |= DCO_PEER_KEEPALIVE
         config.keepalive_interval_s, config.keepalive_timeout_s = keepalive
+    if settings is not None:
+        settings_in(config, settings)
     return 0
+
+
+# Settings of features: name to numbers, the same way in and out, and so in a state.
+
+cdef int settings_in(dco_peer_config *config, dict settings) except -1:
+    for name, values in settings.items():
+        if name == "rate_limit":
+            config.present |= DCO_PEER_RATE_LIMIT
+            config.tx_rate.bits_per_s, config.tx_rate.burst_bytes = values[:2]
+            config.rx_rate.bits_per_s, config.rx_rate.burst_bytes = values[2:]
+        else:
+            raise OSError(EINVAL, f"{name} is no setting")
+    return 0
+
+
+cdef dict settings_out(const dco_peer_config *config):
+    return {
+        "rate_limit": (
+            config.tx_rate.bits_per_s, config.tx_rate.burst_bytes,
+            config.rx_rate.bits_per_s, config.rx_rate.burst_bytes,
+        ),
+    }
 
 
 cdef tuple peer_out(const dco_peer_info *info):
@@ -80,7 +104,7 @@ cdef tuple peer_out(const dco_peer_info *info):
         info.config.vpn_ipv4[:4], info.config.vpn_ipv6[:16],
         info.config.keepalive_interval_s, info.config.keepalive_timeout_s,
         counters(&info.stats, CORE_PEER_COUNTERS),
-        info.last_received_ns, info.last_sent_ns, info.now_ns,
+        info.last_received_ns, info.last_sent_ns, info.now_ns, settings_out(&info.config),
     )
 
 

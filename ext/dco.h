@@ -127,6 +127,13 @@ enum dco_peer_field {
     DCO_PEER_VPN_IPV6 = 1 << 3,
     DCO_PEER_KEEPALIVE = 1 << 4,
     DCO_PEER_TX_ID = 1 << 5,
+    DCO_PEER_RATE_LIMIT = 1 << 6,
+};
+
+/* Inner packets beyond it are dropped. */
+struct dco_rate {
+    uint64_t bits_per_s;  /* 0: no limit */
+    uint32_t burst_bytes; /* at most DCO_RATE_BURST_MAX */
 };
 
 struct dco_peer_config {
@@ -136,6 +143,7 @@ struct dco_peer_config {
     struct dco_address remote, local;
     uint8_t vpn_ipv4[4], vpn_ipv6[16]; /* all zero: none */
     uint32_t keepalive_interval_s, keepalive_timeout_s;
+    struct dco_rate tx_rate, rx_rate;
 };
 
 /* X-macro tables keep the C structs, Cython and Python in step. */
@@ -143,11 +151,11 @@ struct dco_peer_config {
 #define DCO_PEER_RX_COUNTERS(X)                                                                \
     X(link_rx_bytes) X(link_rx_packets) X(vpn_rx_bytes) X(vpn_rx_packets)                      \
     X(rx_decrypt_errors) X(rx_replay_errors) X(rx_unknown_key_id) X(rx_unsupported_protocol)   \
-    X(rx_source_errors) X(keepalive_rx) X(float_count)
+    X(rx_source_errors) X(rx_rate_limited) X(keepalive_rx) X(float_count)
 #define DCO_PEER_TX_COUNTERS(X)                                                                \
     X(link_tx_bytes) X(link_tx_packets) X(vpn_tx_bytes) X(vpn_tx_packets)                      \
     X(tx_encrypt_errors) X(tx_iv_exhausted) X(tx_no_key) X(tx_no_transport) X(tx_gso_errors)   \
-    X(keepalive_tx)
+    X(tx_rate_limited) X(keepalive_tx)
 /* clang-format on */
 /* link_errors: ICMP errors that name the peer's address. Any thread may meet them. */
 #define DCO_PEER_COUNTERS(X) DCO_PEER_RX_COUNTERS(X) DCO_PEER_TX_COUNTERS(X) X(link_errors)

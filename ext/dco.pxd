@@ -38,6 +38,7 @@ cdef extern from "dco.h" nogil:
         DCO_PEER_VPN_IPV6
         DCO_PEER_KEEPALIVE
         DCO_PEER_TX_ID
+        DCO_PEER_RATE_LIMIT
 
     enum:
         DCO_EVENT_PEER_DELETED
@@ -110,6 +111,10 @@ cdef extern from "dco.h" nogil:
         uint64_t expired
         bint failed
 
+    cdef struct dco_rate:
+        uint64_t bits_per_s
+        uint32_t burst_bytes
+
     cdef struct dco_peer_config:
         uint32_t present
         uint32_t id
@@ -121,6 +126,8 @@ cdef extern from "dco.h" nogil:
         uint8_t vpn_ipv6[16]
         uint32_t keepalive_interval_s
         uint32_t keepalive_timeout_s
+        dco_rate tx_rate
+        dco_rate rx_rate
 
     cdef struct dco_peer_stats:
         pass

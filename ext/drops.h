@@ -9,6 +9,7 @@
     X(TX_GSO, tx_gso, "super-packet whose offload header does not fit it")                         \
     X(TX_NO_PEER, tx_no_peer, "no peer owns the destination address")                              \
     X(TX_NO_KEY, tx_no_key, "peer has no primary key")                                             \
+    X(TX_RATE_LIMIT, tx_rate_limit, "peer is to get no more than its rate limit")                  \
     X(TX_KEY_EXHAUSTED, tx_key_exhausted, "packet ids or the usage limit of the key are used up")  \
     X(TX_ENCRYPT, tx_encrypt, "cipher failed to seal")                                             \
     X(TX_NO_TRANSPORT, tx_no_transport, "peer has no transport, endpoint or route")                \
@@ -31,6 +32,7 @@
     X(RX_REPLAY, rx_replay, "packet id is zero, seen, or behind the window")                       \
     X(RX_EMPTY, rx_empty, "no inner packet")                                                       \
     X(RX_SOURCE, rx_source, "inner source address is not the peer's")                              \
+    X(RX_RATE_LIMIT, rx_rate_limit, "peer has sent more than its rate limit")                      \
     X(RX_TUN_DOWN, rx_tun_down, "interface is down or gone")                                       \
     X(RX_TUN_BACKLOG, rx_tun_backlog, "reader of the packet descriptor is too slow")               \
     X(RX_TUN_WRITE, rx_tun_write, "interface refused the packet")                                  \

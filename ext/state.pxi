@@ -109,7 +109,7 @@ def export_peer(Engine self, uint32_t peer_id, uint64_t generation):
         "keepalive": [info.config.keepalive_interval_s, info.config.keepalive_timeout_s],
         "stats": dict(zip(PEER_COUNTERS, counters(&info.stats, CORE_PEER_COUNTERS))),
         "last_received_ns": info.last_received_ns, "last_sent_ns": info.last_sent_ns,
-        "keepalive_set_ns": info.keepalive_set_ns,
+        "keepalive_set_ns": info.keepalive_set_ns, "settings": settings_out(&info.config),
     }
 
 

@@ -11,6 +11,7 @@ _Packet: TypeAlias = tuple[int, int, int, _Address | None, _Address | None, byte
 _Event: TypeAlias = tuple[
     int, int, int, int, _Address | None, _Address | None, int, int, _Counters, int, int
 ]
+_Settings: TypeAlias = dict[str, tuple[int, ...]]
 _Peer: TypeAlias = tuple[
     int,
     int,
@@ -26,6 +27,7 @@ _Peer: TypeAlias = tuple[
     int,
     int,
     int,
+    _Settings,
 ]
 
 PEER_COUNTERS: tuple[str, ...]
@@ -120,6 +122,7 @@ class Engine:
         vpn_ipv4: bytes | None = None,
         vpn_ipv6: bytes | None = None,
         keepalive: tuple[int, int] | None = None,
+        settings: _Settings | None = None,
     ) -> int: ...
     def set_peer(
         self,
@@ -132,6 +135,7 @@ class Engine:
         vpn_ipv4: bytes | None = None,
         vpn_ipv6: bytes | None = None,
         keepalive: tuple[int, int] | None = None,
+        settings: _Settings | None = None,
     ) -> None: ...
     def delete_peer(self, peer_id: int, generation: int) -> None: ...
     def query_peer(self, peer_id: int, generation: int) -> _Peer: ...

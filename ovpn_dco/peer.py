@@ -21,6 +21,7 @@ from .model import (
     PeerStats,
 )
 from .transport import Transport, Transports
+from .validation import settings
 from .validation.arguments import peer_attributes, slot_of
 from .validation.rules import (
     EPOCH_KEY_NEW,
@@ -144,6 +145,22 @@ class Peer:
         """Sends a keepalive after `interval_s` without sending, and expires the peer after
         `timeout_s` without receiving. Each may be 0: off. Both start anew now."""
         self.set(keepalive_interval_s=interval_s, keepalive_timeout_s=timeout_s)
+
+    def set_rate_limit(
+        self,
+        *,
+        transmit_bits_per_s: int = 0,
+        receive_bits_per_s: int = 0,
+        burst_bytes: int | None = None,
+    ) -> None:
+        """Drops what exceeds a rate, of bytes of inner packets; 0: no limit in this direction.
+
+        After silence up to `burst_bytes` pass at once (1280 to 2**30; a larger packet never
+        passes), as a rule 0.1 s at the rate and at least 65535. Of a super-packet the segments in
+        front pass, as many as may. Drops count as TX_RATE_LIMIT and RX_RATE_LIMIT, and in
+        `PeerStats.tx_rate_limited` and `rx_rate_limited`. OutOfRange, NotFound."""
+        limit = settings.rate_limit(transmit_bits_per_s, receive_bits_per_s, burst_bytes)
+        self._peers.backend.set_feature(self._ref, limit)
 
     def install_key(self, slot: KeySlot, key: DataKey | EpochKey, *, consume: bool = False) -> None:
         """Puts `key` into the slot, in place of what is there.

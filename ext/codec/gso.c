@@ -189,6 +189,14 @@ uint32_t dco_gso_count(const struct dco_gso *gso)
     return (gso->payload + gso->segment - 1) / gso->segment;
 }
 
+void dco_gso_limit(struct dco_gso *gso, uint32_t count)
+{
+    if (count >= dco_gso_count(gso))
+        return;
+    gso->payload = count * gso->segment;
+    gso->flags &= (uint8_t)~TCP_FIN; /* it stands behind the last byte of all */
+}
+
 /* Both return what the fields that differ add to the checksum. */
 static inline uint64_t put_tcp(struct dco_gso *gso, uint8_t *header, uint32_t payload, bool last)
 {

@@ -61,6 +61,9 @@ enum dco_drop dco_gso_begin(struct dco_gso *gso, const struct dco_vnet *vnet, ui
 /* How many segments there will be (1 for a plain packet). */
 uint32_t dco_gso_count(const struct dco_gso *gso);
 
+/* Only the first `count` of them, at least one: the rest is dropped. Before the first is taken. */
+void dco_gso_limit(struct dco_gso *gso, uint32_t count);
+
 /* The next segment, with its header and checksums complete; false at the end. The previous
  * segment's last `header` bytes are overwritten. */
 bool dco_gso_next(struct dco_gso *gso, uint8_t **segment, uint32_t *size);

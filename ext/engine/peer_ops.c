@@ -6,6 +6,7 @@
 
 #include "codec/tcpframe.h"
 #include "engine/engine.h"
+#include "engine/features.h"
 
 static bool is_zero(const uint8_t *bytes, size_t size)
 {
@@ -118,6 +119,7 @@ static void apply_settings(struct dco_engine *engine, struct dco_peer *peer,
         atomic_store(&peer->keepalive_timeout_s, config->keepalive_timeout_s);
         dco_worker_kick(&engine->worker[peer->home]);
     }
+    dco_features_apply(peer, config);
 }
 
 static int check_config(const struct dco_engine *engine, const struct dco_peer_config *config)
@@ -131,7 +133,7 @@ static int check_config(const struct dco_engine *engine, const struct dco_peer_c
         return -EINVAL;
     if (config->present & DCO_PEER_LOCAL && !(config->present & DCO_PEER_REMOTE))
         return -EINVAL;
-    return 0;
+    return dco_features_check(config);
 }
 
 static int check_remote(const struct dco_transport *transport, const struct dco_peer_config *config)
@@ -368,6 +370,7 @@ static void describe(const struct dco_peer *peer, uint64_t now, struct dco_peer_
     memcpy(info->config.vpn_ipv6, peer->vpn_ipv6, 16);
     info->config.keepalive_interval_s = atomic_load(&peer->keepalive_interval_s);
     info->config.keepalive_timeout_s = atomic_load(&peer->keepalive_timeout_s);
+    dco_features_describe(peer, &info->config);
     info->last_received_ns = dco_counter_read(&peer->last_received_ns);
     info->last_sent_ns = dco_counter_read(&peer->last_sent_ns);
     info->now_ns = now;

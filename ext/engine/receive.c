@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/deliver.h"
+#include "engine/features.h"
 
 int dco_receive_new(struct dco_worker *worker, struct dco_receive **out)
 {
@@ -163,6 +164,8 @@ static void receive_inner(struct dco_receive *receive, struct dco_transport *tra
                           const struct dco_udp_train *train, struct dco_peer *peer, uint8_t *packet,
                           uint32_t size)
 {
+    uint32_t features;
+
     if (size == 0) {
         dco_receive_drop(receive, DCO_DROP_RX_EMPTY, 1);
         return;
@@ -181,6 +184,9 @@ static void receive_inner(struct dco_receive *receive, struct dco_transport *tra
         dco_receive_drop(receive, DCO_DROP_RX_SOURCE, 1);
         return;
     }
+    features = dco_features(peer);
+    if (features && !dco_features_receive(receive, peer, features, packet, size))
+        return;
     dco_deliver_add(receive, peer, packet, size);
 }
 

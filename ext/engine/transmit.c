@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codec/tcpframe.h"
+#include "engine/features.h"
 #include "engine/outgoing.h"
 
 int dco_transmit_new(struct dco_worker *worker, struct dco_transmit **out)
@@ -183,8 +184,9 @@ static void transmit_packet(struct dco_transmit *transmit, const struct dco_vnet
                             uint8_t *packet, uint32_t size)
 {
     struct dco_peer *peer = is_ip(packet, size) ? select_peer(transmit->engine, packet) : NULL;
-    enum dco_drop drop;
     struct dco_key *key;
+    enum dco_drop drop;
+    uint32_t features;
 
     if (peer && peer->home != transmit->worker->index) {
         hand_over(transmit, peer, vnet, packet, size);
@@ -206,6 +208,9 @@ static void transmit_packet(struct dco_transmit *transmit, const struct dco_vnet
         count_drop(transmit, peer, DCO_DROP_TX_NO_KEY, dco_gso_count(&transmit->gso));
         return;
     }
+    features = dco_features(peer);
+    if (features && !dco_features_transmit(transmit, peer, features))
+        return;
     transmit_segments(transmit, peer, key);
 }
 

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "codec/bucket.h"
 #include "dco.h"
 #include "peers/keyslot.h"
 #include "peers/lpm.h"
@@ -53,6 +54,18 @@ struct dco_peer_address {
     atomic_bool busy;           /* in the map, or not yet passed by all threads */
 };
 
+/* What is done to a peer's packets beside the usual. The two paths look at one word; whatever is set
+ * there is dealt with out of line, in engine/features.c. */
+enum dco_peer_feature {
+    DCO_PEER_FEATURE_TX_RATE = 1 << 0,
+    DCO_PEER_FEATURE_RX_RATE = 1 << 1,
+};
+
+struct dco_peer_rate {
+    _Atomic uint64_t bits_per_s;
+    _Atomic uint32_t burst_bytes;
+};
+
 struct dco_peer {
     struct dco_rcu_node rcu;
     /* fixed at creation */
@@ -64,6 +77,7 @@ struct dco_peer {
 
     /* written under the engine's lock, read by the threads */
     _Atomic uint32_t tx_id;
+    _Atomic uint32_t features; /* enum dco_peer_feature; nearly always 0 */
     _Atomic uint32_t keepalive_interval_s, keepalive_timeout_s;
     _Atomic uint64_t keepalive_set_ns; /* both timers run from here at the earliest */
     _Atomic uint32_t single_above;     /* larger datagrams exceed the route MTU: no GSO for them */
@@ -72,6 +86,7 @@ struct dco_peer {
     struct dco_keyslots keys;
     struct dco_seqlock endpoint_lock;
     _Atomic uint64_t endpoint[DCO_ENDPOINT_WORDS];
+    struct dco_peer_rate tx_rate, rx_rate;
 
     /* engine lock */
     uint8_t vpn_ipv4[4], vpn_ipv6[16];
@@ -86,6 +101,7 @@ struct dco_peer {
     _Alignas(DCO_CACHE_LINE) dco_counter last_sent_ns;
 #define X(name) dco_counter name;
     DCO_PEER_TX_COUNTERS(X)
+    struct dco_bucket tx_bucket;
 
     /* receive thread's */
     _Alignas(DCO_CACHE_LINE) dco_counter last_received_ns;
@@ -93,6 +109,7 @@ struct dco_peer {
     atomic_bool float_pending; /* moved again within the second: the timer reports it */
     DCO_PEER_RX_COUNTERS(X)
 #undef X
+    struct dco_bucket rx_bucket;
 
     /* any thread's, rare */
     _Alignas(DCO_CACHE_LINE) dco_counter link_errors;

@@ -107,6 +107,30 @@ static void flags_and_counters(void)
     }
 }
 
+/* The first segments alone, as they would have been, without the end of the flow. */
+static void limited(void)
+{
+    struct packet_spec spec = spec_of(4, TCP);
+    spec.flags = ACK | FIN | CWR;
+    spec.payload = 4500;
+    for (uint32_t limit = 1; limit <= 6; limit++) {
+        size_t size = make_super(&spec);
+        struct dco_vnet vnet = vnet_of(&spec, 1000);
+        uint32_t index = 0, length, count = limit < 5 ? limit : 5;
+        uint8_t *segment;
+        CHECK(dco_gso_begin(&gso, &vnet, buffer, size) == DCO_DROP_NONE);
+        dco_gso_limit(&gso, limit);
+        CHECK(dco_gso_count(&gso) == count);
+        for (; dco_gso_next(&gso, &segment, &length); index++)
+            check_segment(&spec, segment, length, index, 5, index * 1000);
+        CHECK(index == count);
+    }
+    size_t size = make_packet(buffer, &spec);
+    CHECK(dco_gso_begin(&gso, NULL, buffer, size) == DCO_DROP_NONE);
+    dco_gso_limit(&gso, 1);
+    CHECK(dco_gso_count(&gso) == 1 && gso.size == size);
+}
+
 static void checksums_of_unsplit_packets(void)
 {
     for (int protocol = TCP; protocol <= UDP; protocol += UDP - TCP) {
@@ -257,6 +281,7 @@ int main(void)
 {
     RUN(every_kind);
     RUN(flags_and_counters);
+    RUN(limited);
     RUN(checksums_of_unsplit_packets);
     RUN(udp_zero_becomes_ones);
     RUN(extension_headers);

@@ -23,6 +23,7 @@ from ..model import (
     Offload,
     Offloads,
     PeerInfo,
+    PeerSetting,
     SourceCheck,
     StatsTable,
     TransportInfo,
@@ -132,6 +133,8 @@ class Backend(Protocol):
     def add_peer(self, transport: int, attributes: PeerAttributes) -> PeerRef: ...
 
     def set_peer(self, peer: PeerRef, attributes: PeerAttributes) -> None: ...
+
+    def set_feature(self, peer: PeerRef, setting: PeerSetting) -> None: ...
 
     def delete_peer(self, peer: PeerRef) -> None: ...
 

@@ -4,6 +4,7 @@ The only importer of `_core`."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import math
 import os
@@ -41,7 +42,9 @@ from ..model import (
     PeerFloated,
     PeerFloatRefused,
     PeerInfo,
+    PeerSetting,
     PeerStats,
+    RateLimit,
     SourceCheck,
     StatsTable,
     TransportFailed,
@@ -60,8 +63,12 @@ FEATURES = frozenset(
         Feature.IROUTES,
         Feature.SOURCE_CHECK_OFF,
         Feature.PEER_MESSAGES,
+        Feature.RATE_LIMIT,
     }
 )
+
+# By their names in the core, which are those in `PeerInfo`.
+SETTINGS: dict[str, type[PeerSetting]] = {"rate_limit": RateLimit}
 
 TUN_NODE = "/dev/net/tun"
 
@@ -416,6 +423,11 @@ class UserspaceBackend:
                 keepalive=attributes.keepalive,
             )
 
+    def set_feature(self, peer: PeerRef, setting: PeerSetting) -> None:
+        name = next(name for name, kind in SETTINGS.items() if isinstance(setting, kind))
+        with _Answers("set_peer"):
+            self._engine.set_peer(*peer, settings={name: dataclasses.astuple(setting)})
+
     def delete_peer(self, peer: PeerRef) -> None:
         with _Answers("delete_peer"):
             self._engine.delete_peer(*peer)
@@ -424,7 +436,8 @@ class UserspaceBackend:
         with _Answers("query_peer"):
             raw = self._engine.query_peer(*peer)
         peer_id, generation, tx_id, transport, remote, local, ipv4, ipv6 = raw[:8]
-        interval_s, timeout_s, stats, received_ns, sent_ns, now_ns = raw[8:]
+        interval_s, timeout_s, stats, received_ns, sent_ns, now_ns, settings = raw[8:]
+        features: dict[str, Any] = {name: kind(*settings[name]) for name, kind in SETTINGS.items()}
         return PeerInfo(
             peer_id=peer_id,
             generation=generation,
@@ -439,6 +452,7 @@ class UserspaceBackend:
             last_received_s=_ago(received_ns, now_ns),
             last_sent_s=_ago(sent_ns, now_ns),
             stats=_stats(stats),
+            **features,
         )
 
     def peers(self) -> list[PeerRef]:
@@ -542,6 +556,7 @@ class UserspaceBackend:
                 remote=None if stream else values["remote"],
                 local=None if stream else values["local"],
                 keepalive=tuple(values["keepalive"]) if any(values["keepalive"]) else None,
+                settings=values.get("settings"),  # none in states of older releases
                 **vpn,
             )
             _core.import_peer(self._engine, peer_id, generation, values)

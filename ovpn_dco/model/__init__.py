@@ -48,6 +48,10 @@ from .offloads import (
     Offload,
     Offloads,
 )
+from .settings import (
+    PeerSetting,
+    RateLimit,
+)
 from .statistics import (
     DeviceStats,
     PeerInfo,
@@ -89,7 +93,9 @@ __all__ = [
     "PeerFloatRefused",
     "PeerFloated",
     "PeerInfo",
+    "PeerSetting",
     "PeerStats",
+    "RateLimit",
     "SourceCheck",
     "StatsTable",
     "TlsVersion",

@@ -58,3 +58,4 @@ class Feature(enum.Enum):
     IROUTES = "routes to networks behind a peer"
     SOURCE_CHECK_OFF = "switching the source check off"
     PEER_MESSAGES = "messages of peers inside the data channel"
+    RATE_LIMIT = "a rate limit for each peer"

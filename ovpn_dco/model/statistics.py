@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .kinds import Address, DropReason, TransportKind
 from .offloads import Offload, Offloads
+from .settings import RateLimit
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class PeerStats:
 
     link: DATA_V2 packets as on the wire without IP and UDP headers, received ones before they are
     authenticated. vpn: inner packets that were delivered or sealed; a super-packet counts as the
-    packets that it becomes. The errors are those of the Linux driver's error list."""
+    packets that it becomes. The errors are those of the Linux driver's error list, but for
+    `tx_rate_limited` and `rx_rate_limited`, packets beyond a rate limit."""
 
     link_rx_bytes: int = 0
     link_rx_packets: int = 0
@@ -30,11 +32,13 @@ class PeerStats:
     rx_unknown_key_id: int = 0
     rx_unsupported_protocol: int = 0
     rx_source_errors: int = 0
+    rx_rate_limited: int = 0
     tx_encrypt_errors: int = 0
     tx_iv_exhausted: int = 0
     tx_no_key: int = 0
     tx_no_transport: int = 0
     tx_gso_errors: int = 0
+    tx_rate_limited: int = 0
     keepalive_rx: int = 0
     keepalive_tx: int = 0
     float_count: int = 0
@@ -58,6 +62,7 @@ class PeerInfo:
     last_received_s: float | None
     last_sent_s: float | None
     stats: PeerStats
+    rate_limit: RateLimit
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from . import (
     control_packets,
     control_text,
     data_packets,
+    features,
     handshake,
     logins,
     peers,
@@ -24,6 +25,7 @@ __all__ = ["MUTATIONS", "ROOT", "Mutation"]
 ROOT = Path(__file__).parents[3]
 MUTATIONS = [
     *data_packets.MUTATIONS,
+    *features.MUTATIONS,
     *peers.MUTATIONS,
     *connections.MUTATIONS,
     *control_packets.MUTATIONS,

@@ -1,0 +1,120 @@
+#define _GNU_SOURCE
+#include "engine/features.h"
+
+#include <errno.h>
+
+/* --- rate limit --- */
+
+/* How many of `count` packets of `size` bytes may pass. A limit that is just being switched off
+ * stops nothing. */
+static uint32_t pass(struct dco_bucket *bucket, const struct dco_peer_rate *rate, uint64_t now_ns,
+                     uint32_t size, uint32_t count)
+{
+    uint64_t bits_per_s = atomic_load_explicit(&rate->bits_per_s, memory_order_relaxed);
+    uint32_t burst = atomic_load_explicit(&rate->burst_bytes, memory_order_relaxed);
+
+    return bits_per_s ? dco_bucket_take(bucket, bits_per_s, burst, now_ns, size, count) : count;
+}
+
+/* Of a super-packet its first packets go, as far as the rate allows: a flow that loses its last ones
+ * slows down, one that loses 60 KB at once stands still. All have one size, but for the last. */
+static bool limit_transmit(struct dco_transmit *transmit, struct dco_peer *peer)
+{
+    struct dco_gso *gso = &transmit->gso;
+    uint32_t count = dco_gso_count(gso), passed = 0, last = gso->size;
+
+    if (count > 1) {
+        uint32_t full = gso->header + gso->segment;
+        passed = pass(&peer->tx_bucket, &peer->tx_rate, transmit->now_ns, full, count - 1);
+        last -= (count - 1) * gso->segment;
+    }
+    if (passed == count - 1)
+        passed += pass(&peer->tx_bucket, &peer->tx_rate, transmit->now_ns, last, 1);
+    if (passed < count) {
+        dco_stats_drop(&transmit->stats, DCO_DROP_TX_RATE_LIMIT, count - passed);
+        dco_counter_add(&peer->tx_rate_limited, count - passed);
+        if (passed)
+            dco_gso_limit(gso, passed);
+    }
+    return passed;
+}
+
+static bool limit_receive(struct dco_receive *receive, struct dco_peer *peer, uint32_t size)
+{
+    if (pass(&peer->rx_bucket, &peer->rx_rate, receive->now_ns, size, 1))
+        return true;
+    dco_receive_drop(receive, DCO_DROP_RX_RATE_LIMIT, 1);
+    dco_counter_add(&peer->rx_rate_limited, 1);
+    return false;
+}
+
+/* --- the two paths --- */
+
+bool dco_features_transmit(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t features)
+{
+    if (features & DCO_PEER_FEATURE_TX_RATE && !limit_transmit(transmit, peer))
+        return false;
+    return true;
+}
+
+bool dco_features_receive(struct dco_receive *receive, struct dco_peer *peer, uint32_t features,
+                          uint8_t *packet, uint32_t size)
+{
+    (void)packet;
+    if (features & DCO_PEER_FEATURE_RX_RATE && !limit_receive(receive, peer, size))
+        return false;
+    return true;
+}
+
+/* --- settings --- */
+
+static bool too_large(const struct dco_rate *rate)
+{
+    return rate->burst_bytes > DCO_RATE_BURST_MAX;
+}
+
+int dco_features_check(const struct dco_peer_config *config)
+{
+    if (config->present & DCO_PEER_RATE_LIMIT
+        && (too_large(&config->tx_rate) || too_large(&config->rx_rate)))
+        return -ERANGE;
+    return 0;
+}
+
+static void set_rate(struct dco_peer_rate *rate, const struct dco_rate *config)
+{
+    atomic_store_explicit(&rate->burst_bytes, config->burst_bytes, memory_order_relaxed);
+    atomic_store_explicit(&rate->bits_per_s, config->bits_per_s, memory_order_relaxed);
+}
+
+static struct dco_rate get_rate(const struct dco_peer_rate *rate)
+{
+    return (struct dco_rate){
+        .bits_per_s = atomic_load_explicit(&rate->bits_per_s, memory_order_relaxed),
+        .burst_bytes = atomic_load_explicit(&rate->burst_bytes, memory_order_relaxed),
+    };
+}
+
+static void set_feature(struct dco_peer *peer, enum dco_peer_feature feature, bool on)
+{
+    if (on)
+        atomic_fetch_or(&peer->features, feature);
+    else
+        atomic_fetch_and(&peer->features, ~(uint32_t)feature);
+}
+
+void dco_features_apply(struct dco_peer *peer, const struct dco_peer_config *config)
+{
+    if (config->present & DCO_PEER_RATE_LIMIT) {
+        set_rate(&peer->tx_rate, &config->tx_rate);
+        set_rate(&peer->rx_rate, &config->rx_rate);
+        set_feature(peer, DCO_PEER_FEATURE_TX_RATE, config->tx_rate.bits_per_s);
+        set_feature(peer, DCO_PEER_FEATURE_RX_RATE, config->rx_rate.bits_per_s);
+    }
+}
+
+void dco_features_describe(const struct dco_peer *peer, struct dco_peer_config *config)
+{
+    config->tx_rate = get_rate(&peer->tx_rate);
+    config->rx_rate = get_rate(&peer->rx_rate);
+}

@@ -1,0 +1,31 @@
+/* What a peer's settings ask to be done to its packets, beside the usual: one word in the peer, which
+ * is 0 for most, and everything else out of the way of those. */
+#ifndef DCO_ENGINE_FEATURES_H
+#define DCO_ENGINE_FEATURES_H
+
+#include "engine/receive.h"
+#include "engine/transmit.h"
+
+/* For the two paths: once a super-packet and once a packet. */
+static inline uint32_t dco_features(const struct dco_peer *peer)
+{
+    return atomic_load_explicit(&peer->features, memory_order_relaxed);
+}
+
+/* A super-packet of transmit->gso, before it is split; from the peer's home. False: none of it goes,
+ * and that is counted. In order: rate limit. */
+bool dco_features_transmit(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t features);
+
+/* A packet of the peer that has passed all checks, before it is delivered; from the peer's home.
+ * False: it does not go on, and that is counted. In order: rate limit. */
+bool dco_features_receive(struct dco_receive *receive, struct dco_peer *peer, uint32_t features,
+                          uint8_t *packet, uint32_t size);
+
+/* --- settings: under the engine's lock --- */
+
+/* 0, or why the engine cannot take what `config` has of them. */
+int dco_features_check(const struct dco_peer_config *config);
+void dco_features_apply(struct dco_peer *peer, const struct dco_peer_config *config);
+void dco_features_describe(const struct dco_peer *peer, struct dco_peer_config *config);
+
+#endif

@@ -1,0 +1,32 @@
+"""The settings of a peer's features: arguments to values, or what is wrong with them."""
+
+from __future__ import annotations
+
+from ..model import RateLimit
+from .arguments import bounded
+
+RATE_MAX = (1 << 63) - 1
+BURST_MIN = 1280  # what every link carries that has IPv6: smaller ones would stop all traffic
+BURST_MAX = 1 << 30  # DCO_RATE_BURST_MAX
+_LARGEST_PACKET = 65535
+
+
+def _burst(bits_per_s: int, burst_bytes: int | None) -> int:
+    """A tenth of a second, and at least one packet of any size."""
+    if not bits_per_s:
+        return 0
+    if burst_bytes is not None:
+        return burst_bytes
+    return min(max(bits_per_s // 80, _LARGEST_PACKET), BURST_MAX)
+
+
+def rate_limit(
+    transmit_bits_per_s: object, receive_bits_per_s: object, burst_bytes: object
+) -> RateLimit:
+    """What `Peer.set_rate_limit` says. OutOfRange, InvalidArgument."""
+    transmit = bounded("transmit_bits_per_s", transmit_bits_per_s, 0, RATE_MAX)
+    receive = bounded("receive_bits_per_s", receive_bits_per_s, 0, RATE_MAX)
+    burst = None
+    if burst_bytes is not None:
+        burst = bounded("burst_bytes", burst_bytes, BURST_MIN, BURST_MAX)
+    return RateLimit(transmit, _burst(transmit, burst), receive, _burst(receive, burst))
