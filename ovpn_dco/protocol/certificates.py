@@ -51,6 +51,7 @@ _SHORT_NAMES = {
     "1.2.840.113549.1.9.1": "emailAddress",
     "1.2.840.113549.1.9.2": "unstructuredName",
 }
+_DOTTED = {short: dotted for dotted, short in _SHORT_NAMES.items()}
 
 # As `remote-cert-ku` counts them: the first byte of the extension, and above it the second.
 _KEY_USAGE_BITS = {
@@ -130,10 +131,13 @@ class PeerCertificate:
 
     @classmethod
     def of(
-        cls, leaf: x509.Certificate, chain: tuple[bytes, ...], name_field: str
+        cls,
+        leaf: x509.Certificate,
+        subject: x509.Name,
+        chain: tuple[bytes, ...],
+        name_field: str,
     ) -> PeerCertificate:
-        """Of the leaf; `chain` are fingerprints from the leaf on."""
-        subject = leaf.subject  # read anew whenever it is asked for
+        """Of the leaf and its subject; `chain` are fingerprints from the leaf on."""
         return cls(
             printable(subject_text(subject)),
             printable(last_value(subject, name_field)),
@@ -159,13 +163,16 @@ class CertificateRules:
     revoked_serials: frozenset[int] = frozenset()
     name_field: str = "CN"
 
-    def check(self, leaf: x509.Certificate) -> None:
-        """Raises TlsError for the first rule that is broken."""
+    def check(self, leaf: x509.Certificate) -> x509.Name:
+        """Raises TlsError for the first rule that is broken. Returns the subject, which the
+        certificate reads anew whenever it is asked for it."""
         self._check_fingerprint(leaf)
         self._check_usage(leaf)
         self._check_key_usage(leaf)
         self._check_extended_usage(leaf)
-        self._check_name(leaf)
+        subject = leaf.subject
+        self._check_name(subject)
+        return subject
 
     def check_serial(self, serial: int) -> None:
         """Raises TlsError for a serial number that is revoked; for every level of the chain."""
@@ -207,8 +214,8 @@ class CertificateRules:
         if self.extended_usage not in _extended_usages(leaf):
             raise TlsError(TlsFailure.WRONG_USAGE, f"it is not for {self.extended_usage}")
 
-    def _check_name(self, leaf: x509.Certificate) -> None:
-        name = last_value(leaf.subject, self.name_field)
+    def _check_name(self, subject: x509.Name) -> None:
+        name = last_value(subject, self.name_field)
         if not name:
             raise TlsError(TlsFailure.WRONG_NAME, f"its subject has no {self.name_field}")
         if self.name is None:
@@ -219,9 +226,9 @@ class CertificateRules:
         elif self.name.rule is NameType.NAME_PREFIX:
             same = name.startswith(self.name.value)
         else:
-            same = subject_text(leaf.subject) == self.name.value
+            same = subject_text(subject) == self.name.value
         if not same:
-            raise TlsError(TlsFailure.WRONG_NAME, printable(subject_text(leaf.subject)))
+            raise TlsError(TlsFailure.WRONG_NAME, printable(subject_text(subject)))
 
 
 def _key_usage_bits(leaf: x509.Certificate) -> int | None:
@@ -251,7 +258,8 @@ def subject_text(name: x509.Name) -> str:
 
 def last_value(name: x509.Name, field: str) -> str:
     """The last attribute with this short name or dotted number; empty if there is none."""
-    found = [_text(one) for one in name if field in (_short_name(one), one.oid.dotted_string)]
+    dotted = _DOTTED.get(field, field)
+    found = [_text(one) for one in name if one.oid.dotted_string == dotted]
     return found[-1] if found else ""
 
 

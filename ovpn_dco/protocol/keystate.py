@@ -452,7 +452,7 @@ class KeyState:
 
     def _fill_window(self) -> None:
         """Cuts the TLS stream into messages while the window has room."""
-        while self._reliable.room and (self._tls.output_size or self._must_send_client_key()):
+        while (self._tls.output_size or self._must_send_client_key()) and self._reliable.room:
             carries_key = self._client_key_size > 0 and self._reliable.next_send_id == 1
             reserve = self._client_key_size if carries_key else 0
             payload = self._tls.data_to_send(self._reliable.payload_limit - reserve)

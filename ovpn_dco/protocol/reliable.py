@@ -174,9 +174,13 @@ class ReliableSender:
 
     def next_timeout(self) -> float | None:
         """When `due` gives something, in the caller's seconds; -inf: at once, None: never."""
-        if any(sent.skipped >= SKIPS_BEFORE_RESEND for sent in self._sent.values()):
-            return -math.inf
-        return min((sent.next_s for sent in self._sent.values()), default=None)
+        earliest = None
+        for sent in self._sent.values():
+            if sent.skipped >= SKIPS_BEFORE_RESEND:
+                return -math.inf
+            if earliest is None or sent.next_s < earliest:
+                earliest = sent.next_s
+        return earliest
 
     def clear(self) -> None:
         """Forgets all messages; nobody waits for them any more."""

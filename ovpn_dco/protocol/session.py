@@ -15,7 +15,7 @@ import errno
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from ovpn_dco.errors import DcoError, InvalidArgument
 from ovpn_dco.model import Address, KeySlot
@@ -183,7 +183,7 @@ class Session(ABC):
         None: not before something arrives, or it is finished."""
         if self._finished:
             return None
-        earliest = min((time for time in self._deadlines() if time is not None), default=math.inf)
+        earliest = min([time for time in self._deadlines() if time is not None], default=math.inf)
         return None if earliest == math.inf else earliest
 
     def handle_timeout(self, now: float) -> None:
@@ -221,17 +221,17 @@ class Session(ABC):
 
     # Steps
 
-    def _deadlines(self) -> Iterator[float | None]:
-        yield from (state.next_timeout() for state in self._key_states())
+    def _deadlines(self) -> list[float | None]:
+        times = [state.next_timeout() for state in self._key_states()]
         if self._ended:
-            yield self._finish_s
-            return
-        yield self._next_deadline()
+            return [*times, self._finish_s]
+        times.append(self._next_deadline())
         if self._renegotiation_wanted:
-            yield self._rotation_due()
+            times.append(self._rotation_due())
+        return times
 
     def _key_states(self) -> list[KeyState]:
-        return [self._primary, *([self._lame_duck] if self._lame_duck else [])]
+        return [self._primary, self._lame_duck] if self._lame_duck else [self._primary]
 
     def _make_key_state(
         self, key_id: int, after_cookie: bool = False, reset_opcode: Opcode | None = None
@@ -251,9 +251,9 @@ class Session(ABC):
 
     def _check_header(self, header: Header, address: Address) -> None:
         """What can be seen without keys; it comes first because it costs nothing."""
-        if _place(address) != _place(self._address):
+        if address != self._address and _place(address) != _place(self._address):
             raise refused(Refusal.SESSION_ADDRESS)
-        if header.opcode not in _FROM_BOTH | _FROM_PEER[self._role]:
+        if header.opcode not in _FROM_BOTH and header.opcode not in _FROM_PEER[self._role]:
             raise refused(Refusal.UNEXPECTED_OPCODE, header.opcode.name)
         if self._remote_session_id not in (None, header.session_id):
             raise refused(Refusal.SESSION_UNKNOWN)
@@ -350,8 +350,10 @@ class Session(ABC):
             self._rotate(self._next_key_id(), now)
 
     def _next_key_event(self) -> KeyEvent | None:
-        events = (state.next_event() for state in self._key_states())
-        return next((event for event in events if event is not None), None)
+        for state in self._key_states():
+            if (event := state.next_event()) is not None:
+                return event
+        return None
 
     def _take(self, event: KeyEvent, now: float) -> None:
         match event:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hmac
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 
 __all__ = ["TAG_SIZE", "SivKey"]
 
@@ -25,18 +27,23 @@ class SivKey:
         algorithm = algorithms.AES256(cipher_slot[:_KEY_SIZE])
         # One for all packets: to make one costs ten times as much as to start it anew.
         self._cipher = Cipher(algorithm, modes.CTR(bytes(_COUNTER_SIZE))).encryptor()
-        self._authentication = hmac_slot[:_KEY_SIZE]
+        # Likewise: a copy has the key already.
+        self._authentication = HMAC(hmac_slot[:_KEY_SIZE], SHA256())
 
     def seal(self, associated: bytes, plain: bytes) -> tuple[bytes, bytes]:
         """(tag, ciphertext of the same length as `plain`)."""
-        tag = hmac.digest(self._authentication, associated + plain, "sha256")
+        tag = self._tag(associated + plain)
         return tag, self._stream(tag, plain)
 
     def open(self, associated: bytes, tag: bytes, ciphertext: bytes) -> bytes | None:
         """The plain text; None if any bit of the three was not sealed with this key."""
         plain = self._stream(tag, ciphertext)
-        expected = hmac.digest(self._authentication, associated + plain, "sha256")
-        return plain if hmac.compare_digest(tag, expected) else None
+        return plain if hmac.compare_digest(tag, self._tag(associated + plain)) else None
+
+    def _tag(self, text: bytes) -> bytes:
+        authentication = self._authentication.copy()
+        authentication.update(text)
+        return authentication.finalize()
 
     def _stream(self, tag: bytes, data: bytes) -> bytes:
         self._cipher.reset_nonce(tag[:_COUNTER_SIZE])

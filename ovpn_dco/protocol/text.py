@@ -73,11 +73,14 @@ def without_controls(text: str) -> str:
 
 def check_text(text: str, what: str, *, max_bytes: int) -> str:
     """`text` itself if it is printable and at most `max_bytes` long in UTF-8, else TextRefused."""
-    if not _is_plain(text):
+    if _is_plain(text):
+        size = len(text)
+    else:
         for position, character in enumerate(text):
             if unicodedata.category(character) in _FORBIDDEN:
                 raise TextRefused(what, f"has U+{ord(character):04X} at position {position}")
-    if len(text.encode()) > max_bytes:
+        size = len(text.encode())
+    if size > max_bytes:
         raise TextRefused(what, f"is longer than {max_bytes} bytes")
     return text
 

@@ -89,7 +89,7 @@ class TlsEndpoint:
         self._unread = 0
         self._error: TlsError | None = None
         self._refusal: TlsError | None = None
-        self._admitted: x509.Certificate | None = None
+        self._admitted: tuple[x509.Certificate, x509.Name] | None = None
         self._done = False
         self._closed = False
         self._peer: PeerCertificate | None = None
@@ -230,12 +230,11 @@ class TlsEndpoint:
             if settings.needs_certificate:
                 raise TlsError(TlsFailure.NO_CERTIFICATE)
         elif settings.verifies_peer:
-            leaf = self._admitted
             # Whatever path OpenSSL took: no session for a leaf that the rules have not seen.
-            if leaf is None or fingerprint_of(leaf) != _fingerprint(presented):
+            if not self._admitted or fingerprint_of(self._admitted[0]) != _fingerprint(presented):
                 raise TlsError(TlsFailure.BAD_CERTIFICATE, "it was not verified")
             chain = tuple(map(_fingerprint, self._connection.get_verified_chain() or (presented,)))
-            self._peer = PeerCertificate.of(leaf, chain, settings.name_field)
+            self._peer = PeerCertificate.of(*self._admitted, chain, settings.name_field)
         self._done = True
 
     def _keep(self, record: bytes) -> None:
@@ -275,8 +274,7 @@ class TlsEndpoint:
             self._context.rules.check_serial(presented.get_serial_number())
             if ok and depth == 0:
                 certificate = presented.to_cryptography()
-                self._context.rules.check(certificate)
-                self._admitted = certificate
+                self._admitted = certificate, self._context.rules.check(certificate)
         except TlsError as error:
             self._refuse(error)
         except ValueError as error:

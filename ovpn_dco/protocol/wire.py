@@ -11,8 +11,9 @@ from __future__ import annotations
 import enum
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
+from struct import Struct
 from typing import NamedTuple, TypeAlias
 
 from ovpn_dco.errors import InvalidArgument
@@ -51,6 +52,9 @@ RandomBytes: TypeAlias = Callable[[int], bytes]
 """`random_bytes(n)`: n bytes that nobody can predict, such as `os.urandom`."""
 
 _NO_SESSION = bytes(SESSION_ID_SIZE)
+_LAST_ID = 0xFFFFFFFF
+# So many acknowledged ids, one behind the other.
+_IDS = tuple(Struct(f">{count}I") for count in range(MAX_ACKS + 1))
 
 
 class Opcode(enum.IntEnum):
@@ -175,18 +179,15 @@ class ControlPacket:
             fault = "remote_session_id", "a session id is 8 bytes"
         elif self.opcode.has_message_id != (message_id is not None):
             fault = "message_id", "all but ACK_V1 have a message id"
-        elif not _fits(message_id or 0, *acks):
+        elif not (0 <= (message_id or 0) <= _LAST_ID and (not acks or _fit(acks))):
             fault = "message_id", "ids have 32 bits"
         elif self.opcode is Opcode.ACK_V1 and self.payload:
             fault = "payload", "an acknowledgement has no payload"
         return fault
 
 
-_FIELDS = tuple(one.name for one in fields(ControlPacket))
-
-
-def _fits(*ids: int) -> bool:
-    return min(ids) >= 0 and max(ids) < 1 << 32
+def _fit(ids: tuple[int, ...]) -> bool:
+    return min(ids) >= 0 and max(ids) <= _LAST_ID
 
 
 def draw_session_id(random_bytes: RandomBytes) -> bytes:
@@ -205,13 +206,11 @@ def encode_header(packet: ControlPacket) -> bytes:
 
 def encode_body(packet: ControlPacket) -> bytes:
     """Everything after the session id."""
-    parts = [bytes((len(packet.acks),))]
-    parts += [ack.to_bytes(4, "big") for ack in packet.acks]
-    parts.append(packet.remote_session_id or b"")
-    if packet.message_id is not None:
-        parts.append(packet.message_id.to_bytes(4, "big"))
-    parts.append(packet.payload)
-    return b"".join(parts)
+    acks, message_id = packet.acks, packet.message_id
+    head = bytes((len(acks),)) + _IDS[len(acks)].pack(*acks) + (packet.remote_session_id or b"")
+    if message_id is not None:
+        head += _IDS[1].pack(message_id)
+    return head + packet.payload
 
 
 def decode_header(data: bytes) -> Header:
@@ -221,10 +220,8 @@ def decode_header(data: bytes) -> Header:
     if not data:
         raise refused(Refusal.EMPTY)
     opcode, key_id = split_first_byte(data[0])
-    if opcode.is_data:
-        raise refused(Refusal.DATA_OPCODE)
-    if opcode.is_obsolete:
-        raise refused(Refusal.OBSOLETE_OPCODE)
+    if not opcode.is_control:
+        raise refused(Refusal.DATA_OPCODE if opcode.is_data else Refusal.OBSOLETE_OPCODE)
     if len(data) < HEADER_SIZE:
         raise refused(Refusal.TOO_SHORT, f"{len(data)} bytes")
     if len(data) > MAX_CONTROL_PACKET:
@@ -248,18 +245,19 @@ def decode_body(header: Header, body: bytes) -> ControlPacket:
     if count > MAX_ACKS:
         raise refused(Refusal.TOO_MANY_ACKS, str(count))
     offset = 1 + 4 * count
-    acks = tuple(int.from_bytes(body[at : at + 4], "big") for at in range(1, offset, 4))
+    acks: tuple[int, ...] = ()
     remote = None
     if count:
         remote = bytes(body[offset : offset + SESSION_ID_SIZE])
         offset += SESSION_ID_SIZE
-    if offset > len(body):
-        raise refused(Refusal.ACKS_TRUNCATED)
+        if offset > len(body):
+            raise refused(Refusal.ACKS_TRUNCATED)
+        acks = _IDS[count].unpack_from(body, 1)
     message_id = None
     if opcode.has_message_id:
         if offset + 4 > len(body):
             raise refused(Refusal.MESSAGE_ID_TRUNCATED)
-        message_id = int.from_bytes(body[offset : offset + 4], "big")
+        (message_id,) = _IDS[1].unpack_from(body, offset)
         offset += 4
     elif offset < len(body):
         raise refused(Refusal.ACK_WITH_PAYLOAD)
@@ -267,12 +265,15 @@ def decode_body(header: Header, body: bytes) -> ControlPacket:
         raise refused(Refusal.RESET_MESSAGE_ID, str(message_id))
     if opcode is Opcode.CONTROL_WKC_V1 and message_id != 1:
         raise refused(Refusal.CLIENT_KEY_MESSAGE_ID, str(message_id))
-    payload = bytes(body[offset:])
-    return _checked(*header, acks, remote, message_id, payload)
-
-
-def _checked(*values: object) -> ControlPacket:
-    """A packet whose every part was judged when it was read: not once more."""
+    # Every part was judged when it was read: not once more.
     packet = object.__new__(ControlPacket)
-    vars(packet).update(zip(_FIELDS, values, strict=True))
+    vars(packet).update(
+        opcode=opcode,
+        key_id=header.key_id,
+        session_id=header.session_id,
+        acks=acks,
+        remote_session_id=remote,
+        message_id=message_id,
+        payload=bytes(body[offset:]),
+    )
     return packet

@@ -43,13 +43,10 @@ class DataChannel:
             case KeyExpired():
                 self._delete(event.key_id)
 
-    def close(self) -> PeerStats | None:
-        """Deletes the peer with its keys; its last counters, None if it was gone already."""
+    def close(self) -> None:
+        """Deletes the peer with its keys, if it is not gone already."""
         with contextlib.suppress(DcoError):
-            stats = self.peer.stats()
             self.peer.delete()
-            return stats
-        return None
 
     def stats(self) -> PeerStats | None:
         """Its counters; None if it is gone."""

@@ -402,10 +402,10 @@ class Connection:
         if channel is not None:
             view = self.view() if shared.notifier.has_listeners else None
             self._channel = None
-            stats = channel.close()
+            channel.close()
             del shared.by_peer[channel.peer.peer_id]
             if view is not None:
-                shared.notifier.disconnected(view, reason, last or stats or view.stats)
+                shared.notifier.disconnected(view, reason, last or view.stats)
         shared.system_routes.release(self._networks)
         self._networks = ()
         if self._lease is not None and self._lease in shared.pool:

@@ -43,8 +43,8 @@ MUTATIONS = [
         "leaf-rules-not-asked",
         certificates("test_name"),
         TLS,
-        "                self._context.rules.check(certificate)\n",
-        "",
+        "self._context.rules.check(certificate)\n",
+        "certificate.subject\n",
     ),
     Mutation(
         "serial-not-looked-up",
