@@ -33,6 +33,23 @@ cdef extern from "codec/gro.h" nogil:
     bint dco_gro_add(dco_gro *gro, uint8_t *packet, uint32_t size, void *owner)
     int dco_gro_finish(dco_gro_item *item, bint with_vnet, iovec *iov)
 
+cdef extern from "codec/mss.h" nogil:
+    bint dco_mss_clamp(uint8_t *packet, size_t size, uint32_t packet_max)
+
+cdef extern from "codec/icmp.h" nogil:
+    ctypedef enum dco_icmp "enum dco_icmp":
+        pass
+    enum:
+        DCO_ICMP_MAX
+    uint32_t dco_icmp_error(uint8_t *out, dco_icmp error, uint32_t mtu, const uint8_t *packet,
+                            size_t size)
+
+cdef extern from "codec/fragment.h" nogil:
+    cdef struct dco_fragment:
+        pass
+    bint dco_fragment_begin(dco_fragment *fragment, uint8_t *packet, size_t size, uint32_t mtu)
+    bint dco_fragment_next(dco_fragment *fragment, uint8_t **piece, uint32_t *size)
+
 cdef extern from "codec/pktid.h" nogil:
     cdef struct dco_pktid_window:
         pass
@@ -201,6 +218,39 @@ def split(bytes packet, bytes vnet=None):
         return segments
     finally:
         free(buffer)
+
+
+def clamp_mss(bytes packet, uint32_t packet_max):
+    """The packet, with the MSS of a SYN lowered so that segments have at most so many bytes."""
+    cdef bytearray copy = bytearray(packet)
+    cdef unsigned char[::1] view = copy
+    if len(copy):
+        dco_mss_clamp(&view[0], len(copy), packet_max)
+    return bytes(copy)
+
+
+def icmp_error(bytes packet, int error, uint32_t mtu=0):
+    """The ICMP error about a packet; b"" where there must be none. `error`: enum dco_icmp."""
+    cdef uint8_t out[DCO_ICMP_MAX]
+    if not 0 <= error <= 3:
+        raise ValueError("an error is 0 to 3")
+    return out[:dco_icmp_error(out, <dco_icmp>error, mtu, <const uint8_t *><const char *>packet,
+                               len(packet))]
+
+
+def fragment(bytes packet, uint32_t mtu):
+    """The fragments of an IPv4 packet; None where it may not, or cannot, be fragmented."""
+    cdef bytearray copy = bytearray(packet) + b"\0"
+    cdef unsigned char[::1] view = copy
+    cdef dco_fragment pieces
+    cdef uint8_t *piece
+    cdef uint32_t size
+    cdef list out = []
+    if not dco_fragment_begin(&pieces, &view[0], len(packet), mtu):
+        return None
+    while dco_fragment_next(&pieces, &piece, &size):
+        out.append(piece[:size])
+    return out
 
 
 cdef list gro_out(dco_gro *gro):
