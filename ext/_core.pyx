@@ -392,6 +392,16 @@ cdef class Engine:
             result = dco_peer_delete(engine, ref)
         check(result)
 
+    def send_message(self, uint32_t peer_id, uint64_t generation, const uint8_t[::1] data):
+        cdef dco_engine *engine = self.get()
+        cdef dco_peer_ref ref = dco_peer_ref(peer_id, generation)
+        cdef size_t size = data.shape[0]
+        cdef const uint8_t *bytes_ = &data[0] if size else NULL
+        cdef int result
+        with nogil:
+            result = dco_peer_send(engine, ref, bytes_, size)
+        check(result)
+
     def query_peer(self, uint32_t peer_id, uint64_t generation):
         """(id, generation, tx id, transport, remote, local, vpn IPv4, vpn IPv6, interval, timeout,
         counters, last received ns, last sent ns, now ns, settings by name)."""

@@ -117,6 +117,9 @@
 /* How long a full socket buffer may hold the transmit thread before packets are dropped, ms. */
 #define DCO_SEND_WAIT_MS 20
 
+/* A message to a peer inside the data channel, bytes. Stock OpenVPN takes what fits its tun-mtu. */
+#define DCO_MESSAGE_MAX (16u * 1024u)
+
 /* What a rate limit may let pass at once, bytes: nine seconds of 1 Gbit/s. */
 #define DCO_RATE_BURST_MAX (1u << 30)
 

@@ -155,7 +155,7 @@ struct dco_peer_config {
 #define DCO_PEER_TX_COUNTERS(X)                                                                \
     X(link_tx_bytes) X(link_tx_packets) X(vpn_tx_bytes) X(vpn_tx_packets)                      \
     X(tx_encrypt_errors) X(tx_iv_exhausted) X(tx_no_key) X(tx_no_transport) X(tx_gso_errors)   \
-    X(tx_rate_limited) X(keepalive_tx)
+    X(tx_rate_limited) X(keepalive_tx) X(messages_tx)
 /* clang-format on */
 /* link_errors: ICMP errors that name the peer's address. Any thread may meet them. */
 #define DCO_PEER_COUNTERS(X) DCO_PEER_RX_COUNTERS(X) DCO_PEER_TX_COUNTERS(X) X(link_errors)
@@ -237,7 +237,7 @@ struct dco_control_packet {
     X(udp_receives) X(udp_receive_messages) X(udp_receive_packets)                             \
     X(control_packets) X(wakeups) X(gso_fallbacks) X(gro_fallbacks) X(send_retries)            \
     X(oversize_sends) X(handed_to_seal) X(handed_to_open)                                      \
-    X(tcp_sends) X(tcp_send_packets) X(tcp_receives) X(tcp_receive_packets)
+    X(tcp_sends) X(tcp_send_packets) X(tcp_receives) X(tcp_receive_packets) X(peer_messages)
 /* clang-format on */
 
 /* Batch sizes by powers of two: 1, 2-3, 4-7, ... 64 and more. */
@@ -297,6 +297,10 @@ int dco_peer_add(struct dco_engine *engine, const struct dco_peer_config *config
 int dco_peer_set(struct dco_engine *engine, struct dco_peer_ref ref,
                  const struct dco_peer_config *config);
 int dco_peer_delete(struct dco_engine *engine, struct dco_peer_ref ref);
+/* A message inside the data channel, in order with others of this peer. -ENOKEY: nothing to seal it
+ * with; -EAGAIN: too many are on their way. */
+int dco_peer_send(struct dco_engine *engine, struct dco_peer_ref ref, const void *data,
+                  size_t size);
 int dco_peer_query(struct dco_engine *engine, struct dco_peer_ref ref, struct dco_peer_info *info);
 /* All peers: writes up to `capacity`, returns how many there are. */
 long dco_peer_list(struct dco_engine *engine, struct dco_peer_info *infos, size_t capacity);

@@ -228,6 +228,7 @@ cdef extern from "dco.h" nogil:
     int dco_peer_add(dco_engine *engine, const dco_peer_config *config, uint64_t *generation)
     int dco_peer_set(dco_engine *engine, dco_peer_ref ref, const dco_peer_config *config)
     int dco_peer_delete(dco_engine *engine, dco_peer_ref ref)
+    int dco_peer_send(dco_engine *engine, dco_peer_ref ref, const void *data, size_t size)
     int dco_peer_query(dco_engine *engine, dco_peer_ref ref, dco_peer_info *info)
     long dco_peer_list(dco_engine *engine, dco_peer_info *infos, size_t capacity)
 

@@ -22,7 +22,7 @@ from .model import (
 )
 from .transport import Transport, Transports
 from .validation import settings
-from .validation.arguments import peer_attributes, slot_of
+from .validation.arguments import message_of, peer_attributes, slot_of
 from .validation.rules import (
     EPOCH_KEY_NEW,
     KEY_NEW,
@@ -161,6 +161,17 @@ class Peer:
         `PeerStats.tx_rate_limited` and `rx_rate_limited`. OutOfRange, NotFound."""
         limit = settings.rate_limit(transmit_bits_per_s, receive_bits_per_s, burst_bytes)
         self._peers.backend.set_feature(self._ref, limit)
+
+    def send_message(self, data: Buffer) -> None:
+        """Sends a message inside the data channel, sealed like any packet, in order with others.
+
+        Whoever is there gets it as a `ControlPacket` with the peer's id. 1 to 16384 bytes; like a
+        packet it may be lost on the way, and one that is larger than the path carries is
+        fragmented. InvalidArgument for what would be taken for something else: an IP packet, which
+        is all that begins with the bits of 4 or 6 (as "A" and "a" do), or a keepalive.
+        MessageTooBig; TryAgain when too many are on their way; `DcoError` with ENOKEY without a
+        primary key; NotFound."""
+        self._peers.backend.send_message(self._ref, message_of(data))
 
     def install_key(self, slot: KeySlot, key: DataKey | EpochKey, *, consume: bool = False) -> None:
         """Puts `key` into the slot, in place of what is there.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from .backend.base import Backend
 from .errors import DcoError, DeviceClosed, NotASocket
 from .model import Buffer, TransportInfo, TransportKind
-from .validation.arguments import raw_address
+from .validation.arguments import packed_data, raw_address
 from .validation.rules import refuse
 
 SO_COOKIE = 57  # asm-generic/socket.h; not in the socket module
@@ -92,10 +92,7 @@ class Transport:
         the client of an accepted connection has not sent its first packet yet, and DcoError with
         the errno of the send."""
         self._require_open()
-        try:
-            packed = memoryview(data).cast("B")
-        except TypeError:
-            raise refuse(errno.EINVAL, "data", "must be a contiguous buffer of bytes") from None
+        packed = packed_data(data)
         to, source = raw_address("remote", remote), raw_address("local", local)
         if self._kind is TransportKind.UDP and (to is None or to.port == 0):
             raise refuse(errno.EINVAL, "remote", "is needed on a UDP transport, with its port")

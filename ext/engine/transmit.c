@@ -137,9 +137,15 @@ static void transmit_segments(struct dco_transmit *transmit, struct dco_peer *pe
 
 /* What goes with a packet from one worker, or the API, to another. */
 struct handed {
-    enum { HANDED_PLAIN, HANDED_VNET, HANDED_CONTROL } kind;
-    struct dco_vnet vnet;
-    uint64_t transport; /* of a control packet */
+    enum { HANDED_PLAIN, HANDED_VNET, HANDED_CONTROL, HANDED_MESSAGE } kind;
+    union {
+        struct dco_vnet vnet;
+        uint32_t peer_id; /* of a message */
+    };
+    union {
+        uint64_t transport; /* of a control packet */
+        uint64_t generation;
+    };
 };
 
 /* How many packets a super-packet is, where nothing else will be done with it. */
@@ -276,6 +282,59 @@ bool dco_transmit_order(struct dco_worker *worker, uint64_t transport, const voi
     return true;
 }
 
+bool dco_transmit_message(struct dco_worker *worker, const struct dco_peer *peer, const void *data,
+                          size_t size)
+{
+    struct handed head = {
+        .kind = HANDED_MESSAGE,
+        .peer_id = peer->id,
+        .generation = peer->generation,
+    };
+
+    if (!dco_handoff_put(&worker->to_seal, worker->index, &head, sizeof head, data, size))
+        return false;
+    dco_handoff_announce(&worker->to_seal);
+    return true;
+}
+
+uint32_t dco_transmit_message_bytes(size_t size)
+{
+    return (uint32_t)size + DCO_WIRE_EPOCH_OVERHEAD + DCO_TCPFRAME_PREFIX;
+}
+
+/* What is due falls last, when the queue of the connection has it. */
+static void transmit_message(struct dco_transmit *transmit, const struct handed *head,
+                             const uint8_t *data, uint32_t size)
+{
+    struct dco_peer_ref ref = {head->peer_id, head->generation};
+    struct dco_peer *peer = dco_engine_find(transmit->engine, ref);
+
+    dco_counter_add(&transmit->stats.peer_messages, 1);
+    if (!peer) {
+        dco_stats_drop(&transmit->stats, DCO_DROP_TX_NO_PEER, 1);
+        return;
+    }
+    dco_transmit_seal(transmit, peer, data, size);
+    dco_counter_add(&peer->messages_tx, 1);
+    if (peer->transport->stream) {
+        dco_outgoing_flush(transmit);
+        atomic_fetch_sub(&peer->message_due, dco_transmit_message_bytes(size));
+    }
+}
+
+/* One record of another worker, or of the API, in transmit->arena. */
+static void transmit_record(struct dco_transmit *transmit, const struct handed *head, uint32_t size)
+{
+    uint8_t *data = transmit->arena;
+
+    switch (head->kind) {
+    case HANDED_PLAIN: transmit_packet(transmit, NULL, data, size); break;
+    case HANDED_VNET: transmit_packet(transmit, &head->vnet, data, size); break;
+    case HANDED_CONTROL: dco_outgoing_control(transmit, head->transport, data, size); break;
+    case HANDED_MESSAGE: transmit_message(transmit, head, data, size); break;
+    }
+}
+
 bool dco_transmit_handed(struct dco_transmit *transmit)
 {
     struct dco_handoff *handoff = &transmit->worker->to_seal;
@@ -287,11 +346,7 @@ bool dco_transmit_handed(struct dco_transmit *transmit)
         struct handed head;
         uint32_t size = (uint32_t)(record - sizeof head);
         dco_handoff_take(handoff, &head, sizeof head, transmit->arena);
-        if (head.kind == HANDED_CONTROL)
-            dco_outgoing_control(transmit, head.transport, transmit->arena, size);
-        else
-            transmit_packet(transmit, head.kind == HANDED_VNET ? &head.vnet : NULL, transmit->arena,
-                            size);
+        transmit_record(transmit, &head, size);
         bytes += size;
     }
     dco_outgoing_flush(transmit);

@@ -36,6 +36,12 @@ bool dco_transmit_handed(struct dco_transmit *transmit);
 bool dco_transmit_order(struct dco_worker *worker, uint64_t transport, const void *packet,
                         size_t size);
 
+/* Likewise, a message to a peer whose home it is. False: no room. */
+bool dco_transmit_message(struct dco_worker *worker, const struct dco_peer *peer, const void *data,
+                          size_t size);
+/* What a message may take of the queue of a connection. */
+uint32_t dco_transmit_message_bytes(size_t size);
+
 /* Seals one payload that is no packet from the TUN (a keepalive); to be flushed. */
 bool dco_transmit_seal(struct dco_transmit *transmit, struct dco_peer *peer, const uint8_t *data,
                        uint32_t size);

@@ -113,6 +113,7 @@ struct dco_peer {
 
     /* any thread's, rare */
     _Alignas(DCO_CACHE_LINE) dco_counter link_errors;
+    _Atomic uint32_t message_due; /* TCP: bytes of messages on their way to the queue */
     struct dco_event_record record[DCO_RECORD_KINDS];
 };
 

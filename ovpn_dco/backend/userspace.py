@@ -428,6 +428,10 @@ class UserspaceBackend:
         with _Answers("set_peer"):
             self._engine.set_peer(*peer, settings={name: dataclasses.astuple(setting)})
 
+    def send_message(self, peer: PeerRef, data: Buffer) -> None:
+        with _Answers("send_message"):
+            self._engine.send_message(*peer, data)
+
     def delete_peer(self, peer: PeerRef) -> None:
         with _Answers("delete_peer"):
             self._engine.delete_peer(*peer)

@@ -41,6 +41,7 @@ class PeerStats:
     tx_rate_limited: int = 0
     keepalive_rx: int = 0
     keepalive_tx: int = 0
+    messages_tx: int = 0
     float_count: int = 0
     link_errors: int = 0
 
@@ -70,6 +71,7 @@ class DeviceStats:
     """Counters of the device: system calls and what they carried, drops by reason, batch sizes.
 
     `tx_batches` and `rx_batches` count batches by powers of two: 1, 2-3, 4-7, ... packets.
+    `peer_messages` are those of `Peer.send_message` that are sent by now, or dropped.
     `handed_to_seal` and `handed_to_open` are packets that another worker than the peer's own read.
     `retired` is how many objects wait until no thread can still see them."""
 
@@ -95,6 +97,7 @@ class DeviceStats:
     tcp_send_packets: int
     tcp_receives: int
     tcp_receive_packets: int
+    peer_messages: int
     drops: Mapping[DropReason, int]
     tx_batches: tuple[int, ...]
     rx_batches: tuple[int, ...]

@@ -142,6 +142,33 @@ def peer_attributes(
     return attributes
 
 
+def packed_data(value: object) -> memoryview:
+    """Bytes to be sent, of whatever buffer. InvalidArgument."""
+    try:
+        return memoryview(value).cast("B")  # type: ignore[arg-type]
+    except TypeError:
+        raise refuse(errno.EINVAL, "data", "must be a contiguous buffer of bytes") from None
+
+
+# `dco_wire_keepalive`: whoever gets it counts it, and tells nobody.
+_KEEPALIVE = bytes.fromhex("2a187bf3641eb4cb07ed2d0a981fc748")
+MESSAGE_MAX = 16384  # DCO_MESSAGE_MAX
+
+
+def message_of(value: object) -> memoryview:
+    """A message to a peer inside the data channel. InvalidArgument, MessageTooBig."""
+    data = packed_data(value)
+    if not data:
+        raise refuse(errno.EINVAL, "data", "must not be empty")
+    if len(data) > MESSAGE_MAX:
+        raise refuse(errno.EMSGSIZE, "data", f"must be {MESSAGE_MAX} bytes at most")
+    if data[0] >> 4 in (4, 6):
+        raise refuse(errno.EINVAL, "data", "would be taken for an IP packet: it begins like one")
+    if data == _KEEPALIVE:
+        raise refuse(errno.EINVAL, "data", "would be taken for a keepalive: it is one")
+    return data
+
+
 def slot_of(value: object) -> KeySlot:
     """A key slot, also from its number. OutOfRange otherwise."""
     try:

@@ -58,8 +58,9 @@ def unaccounted(site: Site, gone: list[PeerDeleted]) -> dict[str, int]:
         stats.udp_receive_packets + stats.tcp_receive_packets + stats.drops[DropReason.RX_STREAM]
     )
     left = stats.udp_send_packets + stats.tcp_send_packets
+    inner = stats.tun_read_packets + peers["keepalive_tx"] + stats.peer_messages
     return {
-        "read from the interface": stats.tun_read_packets + peers["keepalive_tx"] - sent,
+        "to be sealed": inner - sent,
         "received by the socket": arrived - received,
         "sent by the socket": left - peers["link_tx_packets"],
         "delivered to the interface": stats.tun_write_packets - peers["vpn_rx_packets"],

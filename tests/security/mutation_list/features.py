@@ -6,10 +6,16 @@ from .mutation import Mutation
 
 FEATURES = "ext/engine/features.c"
 SETTINGS = "ovpn_dco/validation/settings.py"
+ARGUMENTS = "ovpn_dco/validation/arguments.py"
+MESSAGE = "ext/engine/message.c"
 
 
 def rate(name: str) -> str:
     return f"tests/unit/test_rate_limit.py::{name}"
+
+
+def message(name: str) -> str:
+    return f"tests/unit/test_messages.py::{name}"
 
 
 MUTATIONS = [
@@ -64,5 +70,48 @@ MUTATIONS = [
         "ext/state.pxi",
         ', "settings": settings_out(&info.config),',
         ",",
+    ),
+    # Messages
+    Mutation(
+        "message-like-an-ip-packet",
+        message("test_what_is_refused"),
+        ARGUMENTS,
+        "if data[0] >> 4 in (4, 6):",
+        "if data[0] >> 4 == 4:",
+    ),
+    Mutation(
+        "message-like-a-keepalive",
+        message("test_what_is_refused"),
+        ARGUMENTS,
+        "if data == _KEEPALIVE:",
+        "if not data:",
+    ),
+    Mutation(
+        "message-of-any-size",
+        message("test_what_is_refused"),
+        MESSAGE,
+        "if (!size || size > DCO_MESSAGE_MAX)",
+        "if (!size)",
+    ),
+    Mutation(
+        "message-before-a-key",
+        message("test_before_there_is_a_key"),
+        MESSAGE,
+        "if (!dco_keyslots_get(&peer->keys, DCO_SLOT_PRIMARY))",
+        "if (!peer)",
+    ),
+    Mutation(
+        "messages-beyond-the-queue",
+        message("test_no_more_is_taken_for_a_connection_than_may_wait"),
+        MESSAGE,
+        "atomic_load(&peer->message_due) + bytes > DCO_TCP_QUEUE_MAX)",
+        "bytes > DCO_TCP_QUEUE_MAX)",
+    ),
+    Mutation(
+        "message-to-a-namesake",
+        message("test_a_peer_that_goes_before_its_messages"),
+        "ext/engine/transmit.c",
+        "struct dco_peer_ref ref = {head->peer_id, head->generation};",
+        "struct dco_peer_ref ref = {head->peer_id, 0};",
     ),
 ]
