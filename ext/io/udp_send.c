@@ -186,6 +186,13 @@ static void send_without_gso(struct dco_udp *udp, struct dco_udp_outbox *outbox,
         drop_gso(udp, tally);
 }
 
+static void give_up(struct dco_udp_message *message, int error, struct dco_udp_tally *tally)
+{
+    message->error = -error;
+    message->failed = message->packets;
+    tally->dead |= error == EPIPE || error == EBADF || error == ENOTSOCK;
+}
+
 static void send_with_care(struct dco_udp *udp, struct dco_udp_outbox *outbox,
                            struct dco_udp_message *message, int stop_fd,
                            struct dco_udp_tally *tally)
@@ -205,9 +212,7 @@ static void send_with_care(struct dco_udp *udp, struct dco_udp_outbox *outbox,
         send_without_gso(udp, outbox, message, error, stop_fd, tally);
         return;
     }
-    message->error = -error;
-    message->failed = message->packets;
-    tally->dead |= error == EPIPE || error == EBADF || error == ENOTSOCK;
+    give_up(message, error, tally);
 }
 
 /* How many messages from the front may go out in one call. */
@@ -246,7 +251,12 @@ void dco_udp_send(struct dco_udp *udp, struct dco_udp_outbox *outbox,
             /* What stopped a partial send shows in the next call. */
             continue;
         }
-        send_with_care(udp, outbox, messages, stop_fd, tally);
+        /* EPERM is a firewall's verdict on this very datagram: sent again, it would meet the rule,
+         * and be counted there, a second time. */
+        if (sent < 0 && errno == EPERM)
+            give_up(messages, EPERM, tally);
+        else
+            send_with_care(udp, outbox, messages, stop_fd, tally);
         messages++;
         count--;
     }
