@@ -221,6 +221,13 @@ class Namespace:
             index = _index(ipr, interface)
             ipr.addr("add", index=index, address=ip, prefixlen=int(length), **flags)
 
+    def replace_address(self, interface: str, old: str, new: str) -> None:
+        """Take an address away and put another one in its place, prefixes of /24 or /64."""
+        length = 64 if ":" in old else 24
+        with self.iproute() as ipr:
+            ipr.addr("del", index=_index(ipr, interface), address=old, prefixlen=length)
+        self.add_address(interface, f"{new}/{length}")
+
     def has_interface(self, interface: str) -> bool:
         """Whether an interface of this name is there."""
         with self.iproute() as ipr:
@@ -277,18 +284,39 @@ class Link:
     right_ipv6: str
 
 
+def plan_link(number: int) -> Link:
+    """The usual names and addresses of spoke `number`, which counts from 0."""
+    return Link(
+        left_name=f"veth{number}",
+        right_name="veth0",
+        left_ipv4=f"10.98.{number}.1",
+        right_ipv4=f"10.98.{number}.2",
+        left_ipv6=f"fd98:{number:x}::1",
+        right_ipv6=f"fd98:{number:x}::2",
+    )
+
+
 class Topology:
     """A hub and one or more spokes, each joined to the hub by a veth pair.
 
-    With one spoke: ``left`` (the hub) and ``right``, and one :attr:`link`. Every spoke reaches its
-    hub at ``10.98.N.1``; nothing is forwarded between spokes unless the test says so.
+    With one spoke: ``left`` (the hub) and ``right``, and one :attr:`link`. Unless `plan` says
+    otherwise every spoke reaches its hub at ``10.98.N.1``; nothing is forwarded between spokes
+    unless the test says so.
     """
 
-    def __init__(self, *, spokes: int = 1, bare: bool = False, mtu: int = 1500) -> None:
+    def __init__(
+        self,
+        *,
+        spokes: int = 1,
+        bare: bool = False,
+        mtu: int = 1500,
+        plan: Callable[[int], Link] = plan_link,
+    ) -> None:
         """Build everything.
 
         `bare` switches segmentation and GRO off at both ends, so that every datagram crosses alone:
         veth otherwise hands UDP and TCP super-packets over whole. `mtu` is that of the wire, bytes.
+        `plan` gives the names and addresses of each spoke's link.
 
         Raises OSError: EPERM without privilege (see :func:`become_namespace_root`).
         """
@@ -303,7 +331,7 @@ class Topology:
             for number in range(spokes):
                 spoke = Namespace("right" if spokes == 1 else f"spoke{number}")
                 self.spokes += (spoke,)
-                self.links += (self._join(spoke, number),)
+                self.links += (self._join(spoke, plan(number)),)
         except BaseException:
             self.close()
             raise
@@ -318,15 +346,7 @@ class Topology:
         """The first link."""
         return self.links[0]
 
-    def _join(self, spoke: Namespace, number: int) -> Link:
-        link = Link(
-            left_name=f"veth{number}",
-            right_name="veth0",
-            left_ipv4=f"10.98.{number}.1",
-            right_ipv4=f"10.98.{number}.2",
-            left_ipv6=f"fd98:{number:x}::1",
-            right_ipv6=f"fd98:{number:x}::2",
-        )
+    def _join(self, spoke: Namespace, link: Link) -> Link:
         peer = {"ifname": link.right_name, "net_ns_fd": spoke.fd, "mtu": self.mtu}
         with self.left.iproute() as ipr:
             ipr.link("add", ifname=link.left_name, kind="veth", mtu=self.mtu, peer=peer)

@@ -20,17 +20,8 @@ from system.tunnel import (
 
 import ovpn_dco as dco
 from ovpn_dco import PeerFloated, PeerFloatRefused
-from ovpn_dco.testing import Namespace
 
 pytestmark = SYSTEM
-
-
-def replace_address(namespace: Namespace, interface: str, old: str, new: str) -> None:
-    bits = 64 if ":" in old else 24
-    with namespace.iproute() as ipr:
-        index = ipr.link_lookup(ifname=interface)[0]
-        ipr.addr("del", index=index, address=old, prefixlen=bits)
-    namespace.add_address(interface, f"{new}/{bits}")
 
 
 def plain(address: str) -> str:
@@ -48,7 +39,7 @@ def test_address_of_the_client_changes(make_tunnel, outer: str) -> None:
     peer = tunnel.pair.at_server
     eventually(lambda: peer.stats().vpn_rx_packets > 5, what="pings")
     assert peer.remote[:2] == (old, PORT)
-    replace_address(namespace, link.right_name, old, new)
+    namespace.replace_address(link.right_name, old, new)
     (event,) = tunnel.server.events(PeerFloated)
     assert (event.peer_id, event.generation) == peer.ref
     assert event.remote[:2] == (new, PORT)
@@ -68,7 +59,7 @@ def test_client_comes_back(tunnel: Tunnel) -> None:
     old, new = link.right_ipv4, link.right_ipv4[:-1] + "3"
     ping(namespace, SERVER_IPV4)
     for one, other in ((old, new), (new, old)):
-        replace_address(namespace, link.right_name, one, other)
+        namespace.replace_address(link.right_name, one, other)
         ping(namespace, SERVER_IPV4)
         assert tunnel.pair.at_server.remote == (other, PORT)
     assert tunnel.pair.at_server.stats().float_count == 2

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from system.test_float import replace_address
 from system.test_steady_state import engine_threads, wake_ups
 from system.tunnel import (
     PORT,
@@ -155,7 +154,7 @@ def test_clients_float_between_workers(offloads: Offload) -> None:
                 old = link.right_ipv4
                 for last in "345":
                     new = link.right_ipv4[:-1] + last
-                    replace_address(client.namespace, link.right_name, old, new)
+                    client.namespace.replace_address(link.right_name, old, new)
                     eventually(
                         lambda new=new, pair=pair: pair.at_server.remote == (new, PORT),
                         what="the peer where its client is",
