@@ -21,6 +21,7 @@ both_roles = pytest.mark.parametrize("ours", Role, ids=lambda role: role.name.lo
 MakeStage = Callable[..., Stage]
 
 CLIENTS = 20
+FIRST_CLIENT_IPV4 = "10.9.0.2"
 DATA_V2 = 9 << 3  # with key id 0
 LOGIN = b"alice\nhunter2\n"
 
@@ -65,6 +66,22 @@ def test_both_ends_renew_at_once(ours: Role, make_stage: MakeStage) -> None:
     stock = stage.stock(server, client)
     stock.wait_for(stock.words.renewed, count=4)
     pings.stop_without_loss()
+
+
+@both_roles
+def test_a_client_that_moves(ours: Role, make_stage: MakeStage) -> None:
+    """To another address: data goes on from there, and so do renegotiations by either end."""
+    stage = make_stage(Case(ours=ours))
+    server, client = stage.server(lines="reneg-sec 2 2\n"), stage.client(lines="reneg-sec 2\n")
+    stage.start(server, client)
+    ping(stage.there, SERVER_IPV4)
+    link, stock = stage.topology.link, stage.stock(server, client)
+    place = link.right_ipv4
+    stage.there.replace_address(link.right_name, place, place[:-1] + "3")
+    ping(stage.there, SERVER_IPV4, count=20)
+    ping(stage.here, FIRST_CLIENT_IPV4, count=20)
+    stock.wait_for(stock.words.renewed, count=stock.count(stock.words.renewed) + 1)
+    ping(stage.there, SERVER_IPV4)
 
 
 @pytest.mark.skipif(OURS == "stock", reason="stock openvpn 2.6 has no epoch keys")
