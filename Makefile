@@ -20,7 +20,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build debug test test-installed test-sanitized soak-control c-test lint lint-python lint-c format \
-        fuzz fuzz-corpus fuzz-targets bench instructions interop docs dist clean
+        fuzz fuzz-corpus fuzz-targets bench instructions interop selftests docs dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -197,6 +197,11 @@ interop: build $(VENV)/.extra-test ## every case against stock openvpn; writes d
 	@tools/system-packages test
 	OVPN_DCO_INTEROP=all $(PY) -m pytest tests/interop --junitxml=build/interop.xml $(PYTEST_ARGS); \
 	    code=$$?; $(PY) tools/interop-page build/interop.xml && exit $$code
+
+# The gate runs the sequence in the kernel's own variants, and quicker.
+selftests: build $(VENV)/.extra-test ## the kernel driver's selftests in every combination, ten minutes
+	@tools/system-packages test
+	OVPN_DCO_SELFTESTS=all $(PY) -m pytest tests/scenarios $(PYTEST_ARGS)
 
 docs: build $(VENV)/.extra-docs ## documentation with the API reference, in build/docs
 	$(PY) -m sphinx -q -W -b html docs build/docs

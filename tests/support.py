@@ -36,12 +36,17 @@ def processor_has_vaes() -> bool:
 needs_root = pytest.mark.root
 
 
+def find_tool(name: str) -> str | None:
+    """Where a program is, also those that only root has in its path."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin:/usr/local/sbin"
+    return shutil.which(name, path=path)
+
+
 def needs_tool(*names: str) -> pytest.MarkDecorator:
     """Skips a test where a program is not installed.
 
     >>> @needs_tool("iperf3", "ping")
     ... def test_throughput(): ...
     """
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin:/usr/local/sbin"
-    missing = [name for name in names if shutil.which(name, path=path) is None]
+    missing = [name for name in names if find_tool(name) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")

@@ -213,4 +213,12 @@ MUTATIONS = [
         "    if (key->exported)\n        return 0;",
         "    if (0)\n        return 0;",
     ),
+    # Sending
+    Mutation(
+        "what-a-firewall-refuses-is-sent-again",
+        "tests/scenarios/test_mark.py::test_marked_packets_meet_the_rule",
+        "ext/io/udp_send.c",
+        "if (sent < 0 && errno == EPERM)",
+        "if (0)",
+    ),
 ]
