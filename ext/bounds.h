@@ -111,6 +111,11 @@
 /* Handed-over packets that are worked on in one batch, bytes: as many as a batch from the TUN. */
 #define DCO_HANDOFF_BATCH (256u * 1024u)
 
+/* What a trace may keep of a packet, bytes: all of it. And how many peers may be named to it: they
+ * are compared one by one. */
+#define DCO_TRACE_SNAP_MAX 65535u
+#define DCO_TRACE_PEERS_MAX 64u
+
 /* Peers of one device unless the caller says otherwise. */
 #define DCO_PEERS_DEFAULT 65536u
 

@@ -379,6 +379,52 @@ int dco_control_receive(struct dco_engine *engine, struct dco_control_packet *pa
                         size_t capacity);
 int dco_event_poll(struct dco_engine *engine, struct dco_event *events, size_t capacity);
 
+/* --- trace: packets with what became of them, for whoever looks for the reason --- */
+
+enum dco_trace_point {
+    DCO_TRACE_TX_INNER = 1 << 0, /* from the interface, super-packets whole */
+    DCO_TRACE_TX_OUTER = 1 << 1, /* sealed */
+    DCO_TRACE_RX_OUTER = 1 << 2, /* from the wire, before it is opened */
+    DCO_TRACE_RX_INNER = 1 << 3, /* opened */
+    DCO_TRACE_ALL = (1 << 4) - 1,
+};
+
+struct dco_trace_config {
+    uint32_t points; /* mask of enum dco_trace_point */
+    bool drops_only;
+    uint32_t share;     /* of 2^32 packets so many, told by their packet ids; 0: all */
+    uint32_t snap;      /* bytes of each packet, at most DCO_TRACE_SNAP_MAX */
+    uint32_t ring_size; /* bytes for each thread, a power of two, at least four records */
+    const struct dco_peer_ref *peers; /* those to look at; generation 0: whoever has the id */
+    size_t peer_count; /* at most DCO_TRACE_PEERS_MAX; 0: all, and what has no peer */
+};
+
+enum dco_trace_format { DCO_TRACE_NO_ID = 0, DCO_TRACE_CLASSIC_ID, DCO_TRACE_EPOCH_ID };
+
+struct dco_trace_record {
+    uint64_t time_ns; /* CLOCK_REALTIME */
+    enum dco_trace_point point;
+    enum dco_drop drop;           /* of `lost` packets; DCO_DROP_NONE: it went on */
+    struct dco_peer_ref peer;     /* generation 0: none */
+    enum dco_trace_format format; /* of what follows */
+    uint64_t packet_id;           /* of a super-packet that of its first segment */
+    uint8_t key_id;
+    bool stream;                      /* over TCP */
+    struct dco_address remote, local; /* outer points; the local one may be unknown */
+    uint32_t size, kept;              /* bytes of the packet, and how many are here */
+    uint32_t packets, lost;           /* segments of a super-packet; of them dropped */
+};
+
+/* One at a time: -EBUSY. `*fd` is readable while records wait; it lives until the next start. */
+int dco_trace_start(struct dco_engine *engine, const struct dco_trace_config *config, int *fd);
+/* No records are made any more; those that wait can still be read. -ENOENT: there is no trace. */
+int dco_trace_stop(struct dco_engine *engine);
+/* The oldest record that waits: 1, and its bytes; 0; -EMSGSIZE when `capacity` is too small. */
+int dco_trace_read(struct dco_engine *engine, struct dco_trace_record *record, void *data,
+                   size_t capacity);
+/* How many records of the present trace, or the last one, found no room. */
+int dco_trace_lost(struct dco_engine *engine, uint64_t *lost);
+
 const char *dco_drop_name(enum dco_drop reason);
 const char *dco_drop_text(enum dco_drop reason);
 

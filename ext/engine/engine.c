@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "engine/receive.h"
+#include "engine/trace.h"
 #include "engine/transmit.h"
 
 /* A library context of our own: no configuration file and no engine or provider that the program
@@ -350,6 +351,7 @@ static void give_everything_back(struct dco_engine *engine, bool halted)
         dco_transport_table_keep_options(&engine->transports);
     dco_transport_table_destroy(&engine->transports);
     dco_tun_close(&engine->tun);
+    dco_trace_close(engine);
     dco_bell_retire(&engine->events.bell);
     dco_bell_retire(&engine->control_bell);
     destroy_workers(engine);
@@ -386,6 +388,7 @@ void dco_engine_free(struct dco_engine *engine)
     dco_bell_destroy(&engine->control_bell);
     dco_lpm_destroy(&engine->lpm);
     dco_peer_table_destroy(&engine->peers);
+    dco_trace_destroy(engine);
     free(engine->worker);
     OSSL_LIB_CTX_free(engine->library);
     pthread_mutex_destroy(&engine->closing);
@@ -441,6 +444,7 @@ void dco_engine_forget(struct dco_engine *engine)
             dco_key_free(atomic_exchange(&peer->keys.slot[slot], NULL));
     dco_transport_table_forget(&engine->transports);
     dco_tun_close(&engine->tun);
+    dco_trace_destroy(engine);
     destroy_workers(engine);
 }
 

@@ -21,6 +21,8 @@
 #include "peers/peer_table.h"
 #include "sync/rcu.h"
 
+struct dco_trace;
+
 enum dco_engine_state { DCO_ENGINE_NEW, DCO_ENGINE_RUNNING, DCO_ENGINE_HALTED, DCO_ENGINE_CLOSED };
 
 struct dco_engine {
@@ -55,6 +57,9 @@ struct dco_engine {
     atomic_bool tun_gone; /* and nobody listens to it any more */
     struct dco_worker *worker;
     unsigned workers; /* fixed at creation */
+
+    _Atomic(struct dco_trace *) trace; /* lock: what the threads write; NULL: no trace */
+    struct dco_trace *tracing;         /* control_lock: what the API reads, also after the end */
 };
 
 static inline uint64_t dco_now_ns(void)

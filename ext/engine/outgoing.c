@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec/tcpframe.h"
+#include "engine/trace.h"
 
 /* --- flush --- */
 
@@ -38,6 +39,16 @@ static void forget_source(struct dco_engine *engine, struct dco_peer *peer)
     pthread_mutex_unlock(&engine->lock);
 }
 
+/* Drops of the wire are no packets of those that are being sealed. */
+__attribute__((cold)) static void count_drop(struct dco_transmit *transmit, enum dco_drop reason,
+                                             uint32_t packets)
+{
+    struct dco_stats_loss loss = transmit->stats.loss;
+
+    dco_stats_drop(&transmit->stats, reason, packets);
+    transmit->stats.loss = loss;
+}
+
 static void account(struct dco_transmit *transmit, struct dco_udp_message *message, bool had_source)
 {
     struct dco_peer *peer = message->owner;
@@ -50,7 +61,7 @@ static void account(struct dco_transmit *transmit, struct dco_udp_message *messa
     }
     if (message->failed) {
         enum dco_drop reason = drop_of_error(message->error);
-        dco_stats_drop(&transmit->stats, reason, message->failed);
+        count_drop(transmit, reason, message->failed);
         if (reason == DCO_DROP_TX_NO_TRANSPORT)
             dco_counter_add(&peer->tx_no_transport, message->failed);
     }
@@ -87,20 +98,23 @@ static void send_frames(struct dco_transmit *transmit, const struct dco_udp_mess
     struct dco_tcp_tally tally = {0};
     int error = dco_tcp_send(&transport->stream->tcp, &transport->stream->queue,
                              &transmit->worker->pool, message->data, message->size, &tally);
+    bool dead = error && error != -EAGAIN;
+    enum dco_drop reason = dead ? DCO_DROP_TX_NO_TRANSPORT : DCO_DROP_TX_BACKLOG;
+    uint32_t lost = message->packets - tally.packets;
+    struct dco_trace *trace = dco_trace_on(transmit->engine);
 
     if (tally.packets) {
         dco_counter_add(&peer->link_tx_packets, tally.packets);
         dco_counter_add(&peer->link_tx_bytes, tally.bytes);
         dco_counter_set(&peer->last_sent_ns, transmit->now_ns);
     }
-    if (tally.packets < message->packets) {
-        uint32_t lost = message->packets - tally.packets;
-        bool dead = error && error != -EAGAIN;
-        dco_stats_drop(&transmit->stats, dead ? DCO_DROP_TX_NO_TRANSPORT : DCO_DROP_TX_BACKLOG,
-                       lost);
+    if (lost) {
+        count_drop(transmit, reason, lost);
         if (dead)
             dco_counter_add(&peer->tx_no_transport, lost);
     }
+    if (trace)
+        dco_trace_sent(trace, transmit, transport, message, reason, lost);
     stream_result(transmit, transport, &tally, error);
 }
 
@@ -113,20 +127,27 @@ void dco_outgoing_resume(struct dco_transmit *transmit, struct dco_transport *tr
     stream_result(transmit, transport, &tally, error);
 }
 
-/* Messages of one transport, which stand together. */
-static void send_run(struct dco_transmit *transmit, unsigned first, unsigned count)
+__attribute__((cold)) static void trace_run(struct dco_transmit *transmit, unsigned first,
+                                            unsigned count)
 {
-    struct dco_transport *transport = transmit->transport[first];
+    struct dco_trace *trace = dco_trace_on(transmit->engine);
+
+    for (unsigned i = first; trace && i < first + count; i++) {
+        const struct dco_udp_message *message = &transmit->message[i];
+        dco_trace_sent(trace, transmit, transmit->transport[i], message,
+                       drop_of_error(message->error), message->failed);
+    }
+}
+
+/* Messages of one transport, which stand together. */
+static void send_datagrams(struct dco_transmit *transmit, struct dco_transport *transport,
+                           unsigned first, unsigned count)
+{
     struct dco_udp_message *messages = &transmit->message[first];
     struct dco_udp *udp = dco_transport_udp(transport, transmit->worker->index);
     struct dco_udp_tally tally = {0};
     bool had_source[DCO_SEND_MESSAGES];
 
-    if (transport->stream) {
-        for (unsigned i = 0; i < count; i++)
-            send_frames(transmit, &messages[i], transport);
-        return;
-    }
     for (unsigned i = 0; i < count; i++)
         had_source[i] = messages[i].local.family;
     dco_udp_send(udp, &transmit->outbox, messages, count, transmit->worker->stop_fd, &tally);
@@ -142,6 +163,20 @@ static void send_run(struct dco_transmit *transmit, unsigned first, unsigned cou
         dco_transport_drain_errors(transmit->engine, transport, udp);
     if (tally.dead)
         dco_transport_fail(transmit->engine, transport, EPIPE, DCO_DELETED_TRANSPORT_DISCONNECT);
+    if (dco_trace_on(transmit->engine))
+        trace_run(transmit, first, count);
+}
+
+static void send_run(struct dco_transmit *transmit, unsigned first, unsigned count)
+{
+    struct dco_transport *transport = transmit->transport[first];
+
+    if (!transport->stream) {
+        send_datagrams(transmit, transport, first, count);
+        return;
+    }
+    for (unsigned i = first; i < first + count; i++)
+        send_frames(transmit, &transmit->message[i], transport);
 }
 
 void dco_outgoing_flush(struct dco_transmit *transmit)
@@ -282,6 +317,10 @@ void dco_outgoing_control(struct dco_transmit *transmit, uint64_t id, const uint
         stream_result(transmit, transport, &tally, error == -ENOBUFS ? -EAGAIN : error);
         atomic_fetch_sub(&stream->control_due, size + DCO_TCPFRAME_PREFIX);
     }
-    if (error && error != -EAGAIN)
-        dco_stats_drop(&transmit->stats, DCO_DROP_TX_CONTROL, 1);
+    if (error && error != -EAGAIN) {
+        struct dco_trace *trace = dco_trace_on(transmit->engine);
+        count_drop(transmit, DCO_DROP_TX_CONTROL, 1);
+        if (trace)
+            dco_trace_control_lost(trace, transmit, transport, packet, size);
+    }
 }

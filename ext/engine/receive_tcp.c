@@ -5,6 +5,7 @@
 
 #include "codec/tcpframe.h"
 #include "engine/receive.h"
+#include "engine/trace.h"
 
 /* As much as is still in the cache when it is written to the TUN. */
 #define STREAM_BATCH (256u * 1024u)
@@ -29,6 +30,26 @@ static bool receive_frame(struct dco_receive *receive, struct dco_transport *tra
     case DCO_WIRE_DATA_V1: dco_receive_drop(receive, DCO_DROP_RX_DATA_V1, 1); return false;
     default: dco_receive_punt(receive, transport, &train, -1, packet, size); return true;
     }
+}
+
+/* The same under observation. */
+static bool trace_frame(struct dco_receive *receive, struct dco_transport *transport,
+                        uint8_t *packet, uint32_t size)
+{
+    struct dco_trace *trace = dco_trace_on(receive->engine);
+    struct dco_stream *stream = transport->stream;
+    struct dco_udp_train train = {.remote = stream->tcp.remote, .local = stream->tcp.local};
+    struct dco_peer *peer = NULL;
+    bool sound;
+
+    if (!trace)
+        return receive_frame(receive, transport, packet, size);
+    if (dco_wire_opcode(packet) == DCO_WIRE_DATA_V2)
+        peer = atomic_load_explicit(&stream->peer, memory_order_acquire);
+    dco_trace_receive_begin(trace, receive, packet, size);
+    sound = receive_frame(receive, transport, packet, size);
+    dco_trace_receive_end(trace, receive, transport, &train, peer, packet);
+    return sound;
 }
 
 /* A data packet for a peer that is not there yet, or has no key yet. */
@@ -69,7 +90,7 @@ static int receive_frames(struct dco_receive *receive, struct dco_transport *tra
         }
         begin = offset;
         frames++;
-        if (!receive_frame(receive, transport, frame, frame_size)) {
+        if (!trace_frame(receive, transport, frame, frame_size)) {
             error = -EPROTO;
             break;
         }

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "engine/receive.h"
+#include "engine/trace.h"
 
 static struct dco_peer *find_peer(struct dco_receive *receive, struct dco_transport *transport,
                                   const struct dco_udp_train *train, uint32_t id)
@@ -34,8 +35,9 @@ static void receive_by_id(struct dco_receive *receive, struct dco_transport *tra
     dco_receive_data(receive, transport, train, peer, packet, size);
 }
 
-static void receive_datagram(struct dco_receive *receive, struct dco_transport *transport,
-                             const struct dco_udp_train *train, uint8_t *packet, uint32_t size)
+static inline void receive_datagram(struct dco_receive *receive, struct dco_transport *transport,
+                                    const struct dco_udp_train *train, uint8_t *packet,
+                                    uint32_t size)
 {
     if (size < DCO_WIRE_HEADER) {
         dco_receive_drop(receive, DCO_DROP_RX_RUNT, 1);
@@ -48,9 +50,32 @@ static void receive_datagram(struct dco_receive *receive, struct dco_transport *
     }
 }
 
+/* The same under observation. */
+__attribute__((cold)) static void trace_datagram(struct dco_receive *receive,
+                                                 struct dco_transport *transport,
+                                                 const struct dco_udp_train *train, uint8_t *packet,
+                                                 uint32_t size)
+{
+    struct dco_trace *trace = dco_trace_on(receive->engine);
+    struct dco_peer *peer = NULL;
+
+    if (!trace) {
+        receive_datagram(receive, transport, train, packet, size);
+        return;
+    }
+    if (size >= DCO_WIRE_HEADER && dco_wire_opcode(packet) == DCO_WIRE_DATA_V2)
+        peer = find_peer(receive, transport, train, dco_wire_peer_id(packet));
+    dco_trace_receive_begin(trace, receive, packet, size);
+    receive_datagram(receive, transport, train, packet, size);
+    dco_trace_receive_end(trace, receive, transport, train, peer, packet);
+}
+
+typedef void take(struct dco_receive *receive, struct dco_transport *transport,
+                  const struct dco_udp_train *train, uint8_t *packet, uint32_t size);
+
 /* Peer, key and opcode are read per datagram: a train may mix them. Returns how many there were. */
-static uint32_t receive_train(struct dco_receive *receive, struct dco_transport *transport,
-                              const struct dco_udp_train *train)
+static inline uint32_t receive_train(struct dco_receive *receive, struct dco_transport *transport,
+                                     const struct dco_udp_train *train, take *take)
 {
     uint32_t packets = 0, offset = 0;
 
@@ -61,7 +86,7 @@ static uint32_t receive_train(struct dco_receive *receive, struct dco_transport 
     do {
         uint32_t left = train->size - offset;
         uint32_t size = left < train->segment ? left : train->segment;
-        receive_datagram(receive, transport, train, train->data + offset, size);
+        take(receive, transport, train, train->data + offset, size);
         offset += size;
         packets++;
     } while (offset < train->size);
@@ -81,8 +106,14 @@ bool dco_receive_batch(struct dco_receive *receive, struct dco_transport *transp
         return false;
     }
     dco_receive_begin(receive);
-    for (int i = 0; i < trains; i++)
-        packets += receive_train(receive, transport, &receive->inbox.train[i]);
+    if (__builtin_expect(!dco_trace_on(receive->engine), 1)) {
+        for (int i = 0; i < trains; i++)
+            packets +=
+                receive_train(receive, transport, &receive->inbox.train[i], receive_datagram);
+    } else {
+        for (int i = 0; i < trains; i++)
+            packets += receive_train(receive, transport, &receive->inbox.train[i], trace_datagram);
+    }
     dco_receive_end(receive);
     dco_counter_add(&receive->stats.udp_receives, 1);
     dco_counter_add(&receive->stats.udp_receive_messages, (unsigned)trains);
@@ -112,7 +143,7 @@ bool dco_receive_handed(struct dco_receive *receive)
         train.local = head.local;
         transport = dco_transport_find(&receive->engine->transports, head.transport);
         if (transport)
-            receive_by_id(receive, transport, &train, packet, size);
+            trace_datagram(receive, transport, &train, packet, size);
         else
             dco_receive_drop(receive, DCO_DROP_RX_UNKNOWN_PEER, 1);
     }

@@ -1,5 +1,12 @@
 #include "engine/stats.h"
 
+void dco_stats_drop(struct dco_thread_stats *stats, enum dco_drop reason, uint64_t n)
+{
+    dco_counter_add(&stats->drops[reason], n);
+    stats->loss.reason = reason;
+    stats->loss.packets += (uint32_t)n;
+}
+
 void dco_stats_collect(const struct dco_thread_stats *stats, struct dco_engine_stats *sum)
 {
 #define X(name) sum->name += dco_counter_read(&stats->name);

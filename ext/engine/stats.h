@@ -5,18 +5,24 @@
 #include "dco.h"
 #include "sync/counter.h"
 
+/* What was dropped since whoever traces packets has looked. */
+struct dco_stats_loss {
+    enum dco_drop reason; /* of the last; DCO_DROP_NONE: nothing */
+    uint32_t packets;
+};
+
 struct dco_thread_stats {
 #define X(name) dco_counter name;
     DCO_ENGINE_COUNTERS(X)
 #undef X
     dco_counter drops[DCO_DROP_COUNT];
     dco_counter tx_batches[DCO_BATCH_BUCKETS], rx_batches[DCO_BATCH_BUCKETS];
+    struct dco_stats_loss loss; /* the thread's own */
 };
 
-static inline void dco_stats_drop(struct dco_thread_stats *stats, enum dco_drop reason, uint64_t n)
-{
-    dco_counter_add(&stats->drops[reason], n);
-}
+/* Kept out of the way of packets that go on. */
+__attribute__((cold)) void dco_stats_drop(struct dco_thread_stats *stats, enum dco_drop reason,
+                                          uint64_t n);
 
 static inline void dco_stats_batch(dco_counter *buckets, unsigned size)
 {

@@ -8,6 +8,7 @@
 #include "codec/tcpframe.h"
 #include "engine/features.h"
 #include "engine/outgoing.h"
+#include "engine/trace.h"
 
 int dco_transmit_new(struct dco_worker *worker, struct dco_transmit **out)
 {
@@ -80,8 +81,8 @@ static enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer, 
     return drop;
 }
 
-static void count_drop(struct dco_transmit *transmit, struct dco_peer *peer, enum dco_drop reason,
-                       uint64_t packets)
+__attribute__((cold)) static void count_drop(struct dco_transmit *transmit, struct dco_peer *peer,
+                                             enum dco_drop reason, uint64_t packets)
 {
     dco_stats_drop(&transmit->stats, reason, packets);
     switch (reason) {
@@ -220,13 +221,35 @@ static void transmit_packet(struct dco_transmit *transmit, const struct dco_vnet
     transmit_segments(transmit, peer, key);
 }
 
-static void transmit_read(struct dco_transmit *transmit, uint8_t *data, uint32_t size)
+/* The same under observation. */
+__attribute__((cold)) static void trace_packet(struct dco_transmit *transmit,
+                                               const struct dco_vnet *vnet, uint8_t *packet,
+                                               uint32_t size)
+{
+    struct dco_trace *trace = dco_trace_on(transmit->engine);
+    struct dco_peer *peer = is_ip(packet, size) ? select_peer(transmit->engine, packet) : NULL;
+
+    if (!trace) {
+        transmit_packet(transmit, vnet, packet, size);
+        return;
+    }
+    dco_trace_transmit_begin(trace, transmit, packet, size);
+    transmit_packet(transmit, vnet, packet, size);
+    if (!peer || peer->home == transmit->worker->index || transmit->stats.loss.packets)
+        dco_trace_transmit_end(trace, transmit, peer, dco_gso_count(&transmit->gso));
+}
+
+typedef void carry(struct dco_transmit *transmit, const struct dco_vnet *vnet, uint8_t *packet,
+                   uint32_t size);
+
+static inline void transmit_read(struct dco_transmit *transmit, uint8_t *data, uint32_t size,
+                                 carry *carry)
 {
     const struct dco_tun *tun = &transmit->engine->tun;
     struct dco_vnet vnet;
 
     if (!tun->vnet) {
-        transmit_packet(transmit, NULL, data, size);
+        carry(transmit, NULL, data, size);
         return;
     }
     if (size < tun->vnet_size) {
@@ -235,7 +258,7 @@ static void transmit_read(struct dco_transmit *transmit, uint8_t *data, uint32_t
         return;
     }
     memcpy(&vnet, data, sizeof vnet);
-    transmit_packet(transmit, &vnet, data + tun->vnet_size, size - tun->vnet_size);
+    carry(transmit, &vnet, data + tun->vnet_size, size - tun->vnet_size);
 }
 
 /* Reads until the TUN is empty or the batch is full, then works on the whole batch: what is
@@ -264,8 +287,13 @@ bool dco_transmit_batch(struct dco_transmit *transmit)
         dco_stats_batch(transmit->stats.tx_batches, count);
         transmit->now_ns = dco_now_ns();
     }
-    for (unsigned i = 0; i < count; i++)
-        transmit_read(transmit, transmit->arena + offset[i], size[i]);
+    if (__builtin_expect(!dco_trace_on(transmit->engine), 1)) {
+        for (unsigned i = 0; i < count; i++)
+            transmit_read(transmit, transmit->arena + offset[i], size[i], transmit_packet);
+    } else {
+        for (unsigned i = 0; i < count; i++)
+            transmit_read(transmit, transmit->arena + offset[i], size[i], trace_packet);
+    }
     dco_outgoing_flush(transmit);
     announce(transmit);
     return count && more;
@@ -328,8 +356,8 @@ static void transmit_record(struct dco_transmit *transmit, const struct handed *
     uint8_t *data = transmit->arena;
 
     switch (head->kind) {
-    case HANDED_PLAIN: transmit_packet(transmit, NULL, data, size); break;
-    case HANDED_VNET: transmit_packet(transmit, &head->vnet, data, size); break;
+    case HANDED_PLAIN: trace_packet(transmit, NULL, data, size); break;
+    case HANDED_VNET: trace_packet(transmit, &head->vnet, data, size); break;
     case HANDED_CONTROL: dco_outgoing_control(transmit, head->transport, data, size); break;
     case HANDED_MESSAGE: transmit_message(transmit, head, data, size); break;
     }

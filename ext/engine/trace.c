@@ -1,0 +1,497 @@
+#define _GNU_SOURCE
+#include "engine/trace.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/tcpframe.h"
+
+/* Of one thread that works. */
+struct dco_trace_lane {
+    struct dco_ring ring;
+    dco_counter lost;
+    uint32_t turn;      /* grows by the share at each packet that has no id */
+    uint8_t *held;      /* the packet that is being worked on, as it came: at most `snap` bytes */
+    uint32_t held_size; /* bytes that it had */
+};
+
+struct dco_trace {
+    struct dco_trace_config config;
+    struct dco_peer_ref peer[DCO_TRACE_PEERS_MAX];
+    struct dco_bell bell;
+    unsigned lanes; /* two for each worker */
+    struct dco_trace_lane *lane;
+};
+
+static struct dco_trace_lane *sealing_lane(struct dco_trace *trace, const struct dco_worker *worker)
+{
+    return &trace->lane[2 * worker->index];
+}
+
+static struct dco_trace_lane *receive_lane(struct dco_trace *trace, const struct dco_worker *worker)
+{
+    return &trace->lane[2 * worker->index + 1];
+}
+
+/* --- records --- */
+
+static bool concerns(const struct dco_trace *trace, const struct dco_peer_ref *ref)
+{
+    for (size_t i = 0; i < trace->config.peer_count; i++) {
+        const struct dco_peer_ref *one = &trace->peer[i];
+        if (ref->generation && one->id == ref->id
+            && (!one->generation || one->generation == ref->generation))
+            return true;
+    }
+    return !trace->config.peer_count;
+}
+
+/* The same packet is chosen at all its points, and at both ends of a tunnel: multiples of the golden
+ * ratio fall evenly (Fibonacci hashing). */
+static bool chosen(const struct dco_trace *trace, struct dco_trace_lane *lane,
+                   const struct dco_trace_record *record)
+{
+    uint32_t share = trace->config.share;
+
+    if (!share)
+        return true;
+    if (record->format != DCO_TRACE_NO_ID)
+        return (uint32_t)(record->packet_id * UINT64_C(0x9E3779B97F4A7C15) >> 32) < share;
+    lane->turn += share;
+    return lane->turn < share;
+}
+
+static void put(struct dco_trace *trace, struct dco_trace_lane *lane,
+                struct dco_trace_record *record, const uint8_t *packet)
+{
+    const struct dco_trace_config *config = &trace->config;
+    struct timespec now;
+
+    if (!(config->points & record->point) || (config->drops_only && !record->drop)
+        || !concerns(trace, &record->peer) || !chosen(trace, lane, record))
+        return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    record->time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    record->kept = record->size < config->snap ? record->size : config->snap;
+    if (dco_ring_put(&lane->ring, record, sizeof *record, packet, record->kept))
+        dco_bell_ring(&trace->bell);
+    else
+        dco_counter_add(&lane->lost, 1);
+}
+
+static struct dco_trace_record describe(enum dco_trace_point point, const struct dco_peer *peer)
+{
+    struct dco_trace_record record = {.point = point, .packets = 1};
+
+    if (peer)
+        record.peer = (struct dco_peer_ref){peer->id, peer->generation};
+    return record;
+}
+
+static void note_drop(struct dco_trace_record *record, enum dco_drop drop, uint32_t packets)
+{
+    record->drop = drop;
+    record->lost = drop ? packets : 0;
+}
+
+/* Key id and packet id as a data packet shows them. The key tells its format; where there is none the
+ * usual one is assumed. */
+static void identify(struct dco_trace_record *record, const struct dco_key *key,
+                     const uint8_t *packet, uint32_t size)
+{
+    bool epochs = key && key->epochs;
+
+    if (size < (epochs ? DCO_WIRE_EPOCH_AAD : DCO_WIRE_AAD)
+        || dco_wire_opcode(packet) != DCO_WIRE_DATA_V2)
+        return;
+    record->format = epochs ? DCO_TRACE_EPOCH_ID : DCO_TRACE_CLASSIC_ID;
+    record->key_id = dco_wire_key_id(packet);
+    record->packet_id =
+        epochs ? dco_load64(packet + DCO_WIRE_HEADER) : dco_load32(packet + DCO_WIRE_HEADER);
+}
+
+static void hold(struct dco_trace *trace, struct dco_trace_lane *lane, const uint8_t *packet,
+                 uint32_t size)
+{
+    memcpy(lane->held, packet, size < trace->config.snap ? size : trace->config.snap);
+    lane->held_size = size;
+}
+
+/* --- from the interface to the wire --- */
+
+void dco_trace_transmit_begin(struct dco_trace *trace, struct dco_transmit *transmit,
+                              const uint8_t *packet, uint32_t size)
+{
+    hold(trace, sealing_lane(trace, transmit->worker), packet, size);
+    transmit->stats.loss = (struct dco_stats_loss){0};
+}
+
+/* The id that the first of `sealed` packets got: they were the last. */
+static void identify_sealed(struct dco_trace_record *record, struct dco_peer *peer, uint32_t sealed)
+{
+    struct dco_key *key = dco_keyslots_get(&peer->keys, DCO_SLOT_PRIMARY);
+
+    if (!key || key->counter.next <= sealed)
+        return;
+    record->format = key->epochs ? DCO_TRACE_EPOCH_ID : DCO_TRACE_CLASSIC_ID;
+    record->key_id = key->key_id;
+    record->packet_id = key->counter.next - sealed;
+    if (key->epochs)
+        record->packet_id |= (uint64_t)key->epochs->sealing->key.epoch << 48;
+}
+
+void dco_trace_transmit_end(struct dco_trace *trace, struct dco_transmit *transmit,
+                            struct dco_peer *peer, uint32_t packets)
+{
+    struct dco_trace_lane *lane = sealing_lane(trace, transmit->worker);
+    struct dco_stats_loss loss = transmit->stats.loss;
+    struct dco_trace_record record = describe(DCO_TRACE_TX_INNER, peer);
+
+    record.size = lane->held_size;
+    record.packets = packets > loss.packets ? packets : loss.packets;
+    note_drop(&record, loss.reason, loss.packets);
+    if (peer && record.packets > record.lost)
+        identify_sealed(&record, peer, record.packets - record.lost);
+    put(trace, lane, &record, lane->held);
+}
+
+void dco_trace_sent(struct dco_trace *trace, struct dco_transmit *transmit,
+                    const struct dco_transport *transport, const struct dco_udp_message *message,
+                    enum dco_drop drop, uint32_t lost)
+{
+    struct dco_trace_lane *lane = sealing_lane(trace, transmit->worker);
+    const struct dco_peer *peer = message->owner;
+    uint8_t *data = (uint8_t *)message->data, *packet;
+    uint32_t size;
+    size_t at = 0;
+
+    for (uint32_t i = 0; i < message->packets; i++) {
+        struct dco_trace_record record = describe(DCO_TRACE_TX_OUTER, peer);
+        if (transport->stream) {
+            if (dco_tcpframe_next(data, message->size, &at, DCO_TCPFRAME_MAX, &packet, &size) <= 0)
+                return;
+            record.stream = true;
+            record.remote = transport->stream->tcp.remote;
+            record.local = transport->stream->tcp.local;
+        } else {
+            packet = data + at;
+            size = (uint32_t)(message->size - at);
+            size = size < message->segment ? size : message->segment;
+            at += size;
+            record.remote = message->remote;
+            record.local = message->local;
+            record.local.port = transport->udp->local.port;
+        }
+        record.size = size;
+        identify(&record, dco_keyslots_find(&peer->keys, dco_wire_key_id(packet)), packet, size);
+        if (i >= message->packets - lost)
+            note_drop(&record, drop, 1);
+        put(trace, lane, &record, packet);
+    }
+}
+
+void dco_trace_control_lost(struct dco_trace *trace, struct dco_transmit *transmit,
+                            const struct dco_transport *transport, const uint8_t *packet,
+                            uint32_t size)
+{
+    struct dco_trace_record record = describe(DCO_TRACE_TX_OUTER, NULL);
+
+    record.size = size;
+    record.stream = true;
+    if (transport) {
+        record.remote = transport->stream->tcp.remote;
+        record.local = transport->stream->tcp.local;
+    }
+    note_drop(&record, DCO_DROP_TX_CONTROL, 1);
+    put(trace, sealing_lane(trace, transmit->worker), &record, packet);
+}
+
+/* --- from the wire to the interface --- */
+
+void dco_trace_receive_begin(struct dco_trace *trace, struct dco_receive *receive,
+                             const uint8_t *packet, uint32_t size)
+{
+    hold(trace, receive_lane(trace, receive->worker), packet, size);
+    receive->stats.loss = (struct dco_stats_loss){0};
+}
+
+/* Reasons for which a packet is not opened, or not believed. The others are about what was in it. */
+static bool refused_outside(enum dco_drop drop)
+{
+    switch (drop) {
+    case DCO_DROP_RX_RUNT:
+    case DCO_DROP_RX_TRUNCATED:
+    case DCO_DROP_RX_DATA_V1:
+    case DCO_DROP_RX_UNKNOWN_PEER:
+    case DCO_DROP_RX_UNKNOWN_KEY:
+    case DCO_DROP_RX_EPOCH_PAST:
+    case DCO_DROP_RX_EPOCH_AHEAD:
+    case DCO_DROP_RX_KEY_SPENT:
+    case DCO_DROP_RX_DECRYPT:
+    case DCO_DROP_RX_REPLAY:
+    case DCO_DROP_RX_HANDOFF_FULL:
+    case DCO_DROP_CONTROL_FULL: return true;
+    default: return false;
+    }
+}
+
+static void put_opened(struct dco_trace *trace, struct dco_trace_lane *lane,
+                       struct dco_trace_record record, const struct dco_key *key,
+                       const uint8_t *packet, struct dco_stats_loss loss)
+{
+    const uint8_t *inner = packet + (key->epochs ? DCO_WIRE_EPOCH_AAD : DCO_WIRE_OVERHEAD);
+
+    record.point = DCO_TRACE_RX_INNER;
+    record.size -= dco_key_overhead(key);
+    note_drop(&record, loss.reason, loss.packets);
+    /* Keepalives and messages are no packets of the interface. */
+    if (loss.reason || (record.size && (inner[0] >> 4 == 4 || inner[0] >> 4 == 6)))
+        put(trace, lane, &record, inner);
+}
+
+void dco_trace_receive_end(struct dco_trace *trace, struct dco_receive *receive,
+                           const struct dco_transport *transport, const struct dco_udp_train *train,
+                           struct dco_peer *peer, const uint8_t *packet)
+{
+    struct dco_trace_lane *lane = receive_lane(trace, receive->worker);
+    struct dco_stats_loss loss = receive->stats.loss;
+    struct dco_trace_record record = describe(DCO_TRACE_RX_OUTER, peer);
+    const struct dco_key *key = NULL;
+
+    if (peer && peer->home != receive->worker->index && !loss.reason)
+        return; /* its home has it now */
+    record.size = lane->held_size;
+    record.stream = transport->stream;
+    record.remote = train->remote;
+    record.local = train->local;
+    if (peer && record.size)
+        key = dco_keyslots_find(&peer->keys, dco_wire_key_id(packet));
+    identify(&record, key, packet, record.size);
+    if (refused_outside(loss.reason))
+        note_drop(&record, loss.reason, loss.packets);
+    put(trace, lane, &record, lane->held);
+    if (!record.drop && key && record.size >= dco_key_overhead(key)
+        && dco_wire_opcode(packet) == DCO_WIRE_DATA_V2)
+        put_opened(trace, lane, record, key, packet, loss);
+}
+
+void dco_trace_undelivered(struct dco_trace *trace, struct dco_receive *receive,
+                           struct dco_peer *peer, const uint8_t *packet, uint32_t size,
+                           enum dco_drop drop, uint32_t packets)
+{
+    struct dco_trace_record record = describe(DCO_TRACE_RX_INNER, peer);
+
+    record.size = size;
+    record.packets = packets;
+    note_drop(&record, drop, packets);
+    put(trace, receive_lane(trace, receive->worker), &record, packet);
+}
+
+/* --- start and stop --- */
+
+static void trace_free(struct dco_trace *trace)
+{
+    if (!trace)
+        return;
+    for (unsigned i = 0; trace->lane && i < trace->lanes; i++) {
+        dco_ring_destroy(&trace->lane[i].ring);
+        free(trace->lane[i].held);
+    }
+    free(trace->lane);
+    dco_bell_destroy(&trace->bell);
+    free(trace);
+}
+
+static int trace_new(const struct dco_trace_config *config, unsigned workers,
+                     struct dco_trace **out)
+{
+    struct dco_trace *trace = calloc(1, sizeof *trace);
+    size_t bytes = 2 * workers * sizeof *trace->lane;
+    int error = 0;
+
+    if (!trace)
+        return -ENOMEM;
+    trace->config = *config;
+    memcpy(trace->peer, config->peers, config->peer_count * sizeof *config->peers);
+    trace->bell.fd = -1;
+    trace->lane = aligned_alloc(DCO_CACHE_LINE, bytes);
+    if (!trace->lane) {
+        trace_free(trace);
+        return -ENOMEM;
+    }
+    memset(trace->lane, 0, bytes);
+    for (trace->lanes = 0; trace->lanes < 2 * workers && !error; trace->lanes++) {
+        struct dco_trace_lane *lane = &trace->lane[trace->lanes];
+        lane->held = malloc(config->snap + 1);
+        error = lane->held ? dco_ring_init(&lane->ring, config->ring_size) : -ENOMEM;
+    }
+    if (!error)
+        error = dco_bell_init(&trace->bell);
+    if (error)
+        trace_free(trace);
+    else
+        *out = trace;
+    return error;
+}
+
+static bool config_sound(const struct dco_trace_config *config)
+{
+    size_t record = sizeof(uint32_t) + sizeof(struct dco_trace_record) + config->snap;
+
+    return config->points && !(config->points & ~(uint32_t)DCO_TRACE_ALL)
+           && config->snap <= DCO_TRACE_SNAP_MAX && config->peer_count <= DCO_TRACE_PEERS_MAX
+           && config->ring_size >= 4 * record && !(config->ring_size & (config->ring_size - 1));
+}
+
+/* Under the lock. What was before is the caller's to free, when all threads have passed. */
+static struct dco_trace *replace(struct dco_engine *engine, struct dco_trace *trace)
+{
+    struct dco_trace *before;
+
+    pthread_mutex_lock(&engine->control_lock);
+    before = engine->tracing;
+    engine->tracing = trace;
+    pthread_mutex_unlock(&engine->control_lock);
+    atomic_store_explicit(&engine->trace, trace, memory_order_release);
+    return before;
+}
+
+int dco_trace_start(struct dco_engine *engine, const struct dco_trace_config *config, int *fd)
+{
+    struct dco_trace *trace = NULL;
+    int error = config_sound(config) ? trace_new(config, engine->workers, &trace) : -EINVAL;
+
+    if (!error)
+        error = dco_engine_enter(engine);
+    if (error) {
+        trace_free(trace);
+        return error;
+    }
+    if (dco_trace_on(engine)) {
+        error = -EBUSY;
+    } else {
+        *fd = trace->bell.fd;
+        trace = replace(engine, trace);
+    }
+    dco_engine_leave(engine);
+    if (!error && trace)
+        dco_rcu_synchronize(&engine->rcu);
+    trace_free(trace);
+    return error;
+}
+
+int dco_trace_stop(struct dco_engine *engine)
+{
+    int error = dco_engine_enter(engine);
+
+    if (error)
+        return error;
+    if (dco_trace_on(engine))
+        atomic_store_explicit(&engine->trace, NULL, memory_order_release);
+    else
+        error = -ENOENT;
+    dco_engine_leave(engine);
+    if (error)
+        return error;
+    dco_rcu_synchronize(&engine->rcu);
+    pthread_mutex_lock(&engine->control_lock);
+    if (engine->tracing)
+        dco_bell_ring(&engine->tracing->bell);
+    pthread_mutex_unlock(&engine->control_lock);
+    return 0;
+}
+
+void dco_trace_close(struct dco_engine *engine)
+{
+    atomic_store_explicit(&engine->trace, NULL, memory_order_release);
+    if (engine->tracing)
+        dco_bell_ring(&engine->tracing->bell);
+}
+
+void dco_trace_destroy(struct dco_engine *engine)
+{
+    trace_free(engine->tracing);
+    engine->tracing = NULL;
+}
+
+/* --- reading --- */
+
+/* The lane with the oldest record; NULL: all are empty. */
+static struct dco_trace_lane *oldest(struct dco_trace *trace, size_t *size)
+{
+    struct dco_trace_lane *found = NULL;
+    struct dco_trace_record head;
+    uint64_t time_ns = UINT64_MAX;
+
+    for (unsigned i = 0; i < trace->lanes; i++) {
+        size_t next = dco_ring_look(&trace->lane[i].ring, &head, sizeof head);
+        if (next && head.time_ns < time_ns) {
+            found = &trace->lane[i];
+            time_ns = head.time_ns;
+            *size = next;
+        }
+    }
+    return found;
+}
+
+static int take(struct dco_trace *trace, struct dco_trace_record *record, void *data,
+                size_t capacity)
+{
+    size_t size;
+    struct dco_trace_lane *lane = oldest(trace, &size);
+
+    if (!lane) {
+        dco_bell_clear(&trace->bell);
+        lane = oldest(trace, &size);
+        if (!lane)
+            return 0;
+        dco_bell_ring(&trace->bell);
+    }
+    if (size > sizeof *record + capacity)
+        return -EMSGSIZE;
+    dco_ring_take(&lane->ring, record, sizeof *record, data);
+    return 1;
+}
+
+/* 0 with the lock, or -EBADF. */
+static int begin_reading(struct dco_engine *engine)
+{
+    int error = dco_engine_join(engine);
+
+    if (!error)
+        pthread_mutex_lock(&engine->control_lock);
+    return error;
+}
+
+static void end_reading(struct dco_engine *engine)
+{
+    pthread_mutex_unlock(&engine->control_lock);
+    dco_engine_part(engine);
+}
+
+int dco_trace_read(struct dco_engine *engine, struct dco_trace_record *record, void *data,
+                   size_t capacity)
+{
+    int taken = begin_reading(engine);
+
+    if (taken)
+        return taken;
+    if (engine->tracing)
+        taken = take(engine->tracing, record, data, capacity);
+    end_reading(engine);
+    return taken;
+}
+
+int dco_trace_lost(struct dco_engine *engine, uint64_t *lost)
+{
+    int error = begin_reading(engine);
+
+    if (error)
+        return error;
+    *lost = 0;
+    for (unsigned i = 0; engine->tracing && i < engine->tracing->lanes; i++)
+        *lost += dco_counter_read(&engine->tracing->lane[i].lost);
+    end_reading(engine);
+    return 0;
+}
