@@ -48,6 +48,7 @@ from ..runtime.control import ControlDriver
 from ..runtime.data_channel import DataChannel
 from ..runtime.profile import check_agreement
 from ..transport import Transport
+from .farewell import MOST, REPEAT_S, Farewell
 
 __all__ = ["Attempt", "Established"]
 
@@ -89,6 +90,7 @@ class Attempt:
         self._agreement: Agreement | None = None
         self._channel: DataChannel | None = None
         self._established: Established | None = None
+        self._farewell: Farewell | None = None
         self._changed = asyncio.Event()
 
     @property
@@ -131,7 +133,13 @@ class Attempt:
     @property
     def may_leave_politely(self) -> bool:
         """Whether something is left to send, or was sent and may not have arrived."""
-        return not (self._session.is_finished or self._session.has_arrived)
+        said = self._session.is_finished or self._session.has_arrived
+        return self._farewell is not None or not said
+
+    @property
+    def farewell_s(self) -> float:
+        """How long it takes to say goodbye; nothing of the time in which that arrives."""
+        return self._exit_messages() * REPEAT_S
 
     def crossed_bytes(self) -> int:
         """Bytes inside of the tunnel, both ways."""
@@ -149,7 +157,11 @@ class Attempt:
 
     def leave(self) -> None:
         """Says goodbye."""
-        self._session.leave(self._clock())
+        now, times = self._clock(), self._exit_messages()
+        if times and self._channel is not None:
+            self._farewell = self._farewell or Farewell(self._channel.peer, times, now)
+        else:
+            self._session.leave(now)
         self._driver.wake()
 
     def abandon(self, reason: EndReason) -> None:
@@ -219,10 +231,16 @@ class Attempt:
 
     def next_timeout(self) -> float | None:
         """See `ControlHandler`."""
-        return self._session.next_timeout()
+        due_s = self._session.next_timeout()
+        if self._farewell is None:
+            return due_s
+        return self._farewell.due_s if due_s is None else min(due_s, self._farewell.due_s)
 
     def flush(self, now: float) -> None:
         """Acts on events, and sends."""
+        if self._farewell is not None and self._farewell.say(now):
+            self._farewell = None
+            self._session.leave(now)
         while (event := self._session.next_event()) is not None:
             self._take(event, now)
         remote = None if self._transport.kind is TransportKind.TCP else self.address
@@ -264,6 +282,16 @@ class Attempt:
                 self.messages.put_nowait(message)
             case Ended():
                 self._finish(event)
+
+    def _exit_messages(self) -> int:
+        """How often to say goodbye inside the data channel: not over TCP, where there is no need,
+        and not where the control channel has a word for it."""
+        if self._agreement is None or self._agreement.exit_message or self._pushed is None:
+            return 0
+        if self._transport.kind is TransportKind.TCP:
+            return 0
+        pushed = self._pushed.number("explicit-exit-notify")
+        return min(self.config.transport.explicit_exit_notify if pushed is None else pushed, MOST)
 
     def _open(self, event: PeerReady) -> None:
         check_agreement(self.config.data, event.agreement)
@@ -312,6 +340,7 @@ class Attempt:
             self._changed.set()
 
     def _close_channel(self) -> None:
+        self._farewell = None
         if self._channel is not None:
             self._channel.close()
             self._channel = None

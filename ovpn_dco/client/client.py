@@ -44,7 +44,8 @@ from .tunnel_info import TunnelInfo
 __all__ = ["Client"]
 
 FAREWELL_S = 2.0
-"""How long a client that leaves waits for the server to hear of it."""
+"""How long a client that leaves waits for the server to hear of it, beside the time that it takes
+to say so."""
 
 SETTLING_S = 0.1
 """How long after a change of routes the next ones of the same cause are waited for."""
@@ -305,7 +306,7 @@ class Client:
 
     async def _linger(self, attempt: Attempt) -> None:
         """Lets what was said last arrive."""
-        end_s = self._clock.now() + FAREWELL_S
+        end_s = self._clock.now() + attempt.farewell_s + FAREWELL_S
         while attempt.may_leave_politely and self._clock.now() < end_s:
             await asyncio.sleep(0.01)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from config_files import client as client_config
 from control_packets import ADDRESS
-from session_link import OPTIONS, SERVER_ADDRESS, Network
+from session_link import OPTIONS, PRF_ONLY, SERVER_ADDRESS, Network
 
 from ovpn_dco.client.attempt import Attempt
 from ovpn_dco.config import ClientConfig, Epoch
@@ -28,7 +28,7 @@ from ovpn_dco.model import (
 )
 from ovpn_dco.protocol.datamessage import EXIT
 from ovpn_dco.protocol.messages import Info, PushUpdate
-from ovpn_dco.protocol.peerinfo import proto_for
+from ovpn_dco.protocol.peerinfo import IvProto, proto_for
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.session_events import EndReason
 
@@ -42,6 +42,14 @@ class FakePeer:
         self.keys: dict[KeySlot, int] = {}
         self.keepalive: tuple[int, int] | None = None
         self.deleted = False
+        self.messages: list[bytes] = []
+        self.sealed = 0
+        self.error: DcoError | None = None
+
+    def send_message(self, data: bytes) -> None:
+        if self.error:
+            raise self.error
+        self.messages.append(data)
 
     def set_keepalive(self, *, interval_s: int, timeout_s: int) -> None:
         self.keepalive = interval_s, timeout_s
@@ -56,7 +64,7 @@ class FakePeer:
     def stats(self) -> Any:
         if self.deleted:
             raise NotFound(2, "no such peer")
-        return SimpleNamespace(vpn_rx_bytes=30, vpn_tx_bytes=12)
+        return SimpleNamespace(vpn_rx_bytes=30, vpn_tx_bytes=12, messages_tx=self.sealed)
 
     def delete(self) -> None:
         self.deleted = True
@@ -286,6 +294,94 @@ def test_a_message_inside_of_the_tunnel_ends_it() -> None:
         assert not link.attempt.ended.done(), "that was said in another attempt, or something else"
         link.attempt.receive_packet(link.packet(EXIT, peer_id=7), link.now)
         assert link.reason is EndReason.PEER_EXIT
+
+    run(test)
+
+
+# Leaving a server that has no word for it in the control channel
+
+
+def leaving(*pushed: str, own: int = 1, **more: Any) -> Link:
+    config = client_config(f"explicit-exit-notify {own}")
+    link = Link(config, *pushed, **({"proto": PRF_ONLY} | more)).up()
+    link.attempt.leave()
+    link.attempt.flush(link.now)
+    return link
+
+
+def passes(link: Link, seconds: float) -> None:
+    link.now += seconds
+    link.attempt.flush(link.now)
+
+
+@pytest.mark.parametrize(
+    ("pushed", "own", "times"),
+    [([], 1, 1), ([], 3, 3), (["explicit-exit-notify 2"], 1, 2), ([], 86400, 10)],
+)
+def test_it_is_said_in_the_data_channel(pushed: list[str], own: int, times: int) -> None:
+    async def test() -> None:
+        link = leaving(*pushed, own=own)
+        peer = link.device.peer
+        assert link.attempt.farewell_s == times
+        for number in range(1, times):
+            assert peer.messages == [EXIT] * number
+            passes(link, 0.5)
+            link.attempt.leave()  # once more changes nothing
+            passes(link, 0.5)
+        passes(link, 0.5)
+        assert peer.messages == [EXIT] * times
+        assert link.attempt.may_leave_politely
+        assert not peer.deleted, "the engine has not sealed the last one"
+        due_s = link.attempt.next_timeout()
+        assert due_s is not None
+        assert due_s <= link.now + 0.1
+        peer.sealed = times
+        passes(link, 0.1)
+        assert peer.deleted
+        assert not link.attempt.may_leave_politely
+        assert link.reason is EndReason.LOCAL
+
+    run(test)
+
+
+def test_the_engine_is_waited_for_only_so_long() -> None:
+    async def test() -> None:
+        link = leaving()
+        passes(link, 0.9)
+        assert not link.device.peer.deleted
+        passes(link, 0.2)
+        assert link.reason is EndReason.LOCAL
+
+    run(test)
+
+
+def test_a_farewell_that_cannot_be_sent_holds_up_nothing() -> None:
+    async def test() -> None:
+        link = Link(client_config("explicit-exit-notify 3"), proto=PRF_ONLY).up()
+        link.device.peer.error = DcoError(126, "no key")
+        link.attempt.leave()
+        assert link.reason is EndReason.LOCAL
+        assert link.device.peer.deleted
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("own", "more"),
+    [(0, {}), (3, {"proto": PRF_ONLY | IvProto.CC_EXIT_NOTIFY}), (3, {"stream": True})],
+    ids=["not wanted", "understood", "TCP"],
+)
+def test_no_farewell_in_the_data_channel(own: int, more: dict[str, Any]) -> None:
+    async def test() -> None:
+        kind = TransportKind.TCP if more.pop("stream", False) else TransportKind.UDP
+        lines = [f"explicit-exit-notify {own}"] if own else []
+        link = Link(client_config(*lines), **({"proto": PRF_ONLY} | more)).up()
+        link.transport.kind = kind
+        link.attempt.leave()
+        link.attempt.flush(link.now)
+        assert link.device.peer.messages == []
+        assert link.attempt.farewell_s == 0
+        assert link.reason is EndReason.LOCAL
 
     run(test)
 

@@ -95,14 +95,13 @@ class Stock(Implementation):
 
 @dataclass(frozen=True)
 class Ours(Implementation):
-    """This package, by its command. Without `exporter` it knows only the way of old versions to
-    make data keys."""
+    """This package, by its command. `without` is a bit of IV_PROTO, what it does not know."""
 
-    exporter: bool = True
+    without: str = ""
 
     def command(self, folder: Folder, login: str | None) -> list[str]:
         command = [sys.executable, str(_RUNNER)]
-        command += [] if self.exporter else ["--without", "TLS_KEY_EXPORT"]
+        command += ["--without", self.without] if self.without else []
         command += ["--login", login] if login else []
         return [*command, folder.role.value, "--verb", "4", folder.config.name]
 

@@ -17,18 +17,25 @@ from ovpn_dco.testing import Namespace, Topology
 OURS = os.environ.get("OVPN_DCO_INTEROP_OURS", "ovpn_dco")
 
 
-def ours(case: Case) -> Implementation:
-    """What stands at our end."""
+def ours(case: Case, without: str = "") -> Implementation:
+    """What stands at our end. `without` is what it does not know; with old ways to make keys, it
+    does not know the new one."""
     if OURS == "stock":
         return STOCK
-    return Ours(OUR_WORDS, exporter=case.derivation is Derivation.EKM)
+    if case.derivation is Derivation.PRF:
+        without = "TLS_KEY_EXPORT"
+    return Ours(OUR_WORDS, without)
 
 
 class Stage:
     """A topology with a server at its hub, and clients at its spokes."""
 
-    def __init__(self, path: Path, case: Case, *, alone: bool = False, **topology: Any) -> None:
-        """`alone`: both ends are ours. Other options are those of `Topology`."""
+    def __init__(
+        self, path: Path, case: Case, *, alone: bool = False, without: str = "", **topology: Any
+    ) -> None:
+        """`alone`: both ends are ours. `without`: a bit of IV_PROTO that ours does not know. Other
+        options are those of `Topology`."""
+        self._without = without
         self.case = case
         self._our_roles = set(Role) if alone else {case.ours}
         self.path = path
@@ -69,7 +76,7 @@ class Stage:
         return self.topology.right
 
     def _implementation(self, role: Role) -> Implementation:
-        return ours(self.case) if role in self._our_roles else STOCK
+        return ours(self.case, self._without) if role in self._our_roles else STOCK
 
     def close(self) -> None:
         self.topology.close()

@@ -100,6 +100,19 @@ def test_epoch_keys_between_two_of_ours(transport: Transport, make_stage: MakeSt
     pings.stop_without_loss()
 
 
+@both_roles
+@pytest.mark.skipif(OURS == "stock", reason="stock openvpn 2.6 always has cc-exit")
+def test_a_goodbye_in_the_data_channel(ours: Role, make_stage: MakeStage) -> None:
+    """Where one end has no word for it in the control channel."""
+    stage = make_stage(Case(ours=ours), without="CC_EXIT_NOTIFY")
+    server, client = stage.server(), stage.client()
+    stage.start(server, client)
+    ping(stage.there, SERVER_IPV4)
+    assert client.stop() == 0
+    server.wait_for(server.words.goodbye)
+    assert "CC-EEN" not in server.log
+
+
 # Sizes
 
 

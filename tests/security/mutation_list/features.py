@@ -108,6 +108,20 @@ MUTATIONS = [
         "bytes > DCO_TCP_QUEUE_MAX)",
     ),
     Mutation(
+        "farewell-of-any-length",
+        "tests/client/test_attempt.py::test_it_is_said_in_the_data_channel",
+        "ovpn_dco/client/attempt.py",
+        "if pushed is None else pushed, MOST)",
+        "if pushed is None else pushed, 1 << 32)",
+    ),
+    Mutation(
+        "gone-before-the-farewell",
+        "tests/client/test_attempt.py::test_it_is_said_in_the_data_channel",
+        "ovpn_dco/client/farewell.py",
+        "return self._peer.stats().messages_tx >= self._sealed or now >= self._end_s",
+        "return True",
+    ),
+    Mutation(
         "message-to-a-namesake",
         message("test_a_peer_that_goes_before_its_messages"),
         "ext/engine/transmit.c",
