@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from .backend.base import Backend
 from .errors import DeviceClosed
-from .model import ControlPacket, Event, TransportFailed
+from .model import ControlPacket, Event, PeerDeleted, TransportFailed
+from .peer import Peers
 from .transport import Transports
 from .validation.arguments import integer, seconds
 from .validation.rules import refuse
@@ -49,9 +50,10 @@ class ControlPort:
 class EventPort:
     """The events of a device, for threads and for asyncio."""
 
-    def __init__(self, backend: Backend, transports: Transports) -> None:
-        self._backend = backend
-        self._transports = transports
+    def __init__(self, peers: Peers) -> None:
+        self._backend = peers.backend
+        self._peers = peers
+        self._transports = peers.transports
 
     def poll(self, timeout_s: float | None) -> list[Event]:
         """See `Device.poll_events`."""
@@ -70,6 +72,8 @@ class EventPort:
         for transport, event in self._backend.poll_events(BATCH):
             if isinstance(event, TransportFailed):
                 event = dataclasses.replace(event, transport=self._transports.find(transport))
+            elif isinstance(event, PeerDeleted):
+                self._peers.deleted((event.peer_id, event.generation))
             events.append(event)
         return events
 

@@ -78,9 +78,9 @@ class Device:
         self._max_peers = max_peers
         self._inner = inner
         self._peers = Peers(backend, mode)
-        self._events = EventPort(backend, self._peers.transports)
+        self._events = EventPort(self._peers)
         self.control = ControlPort(backend, self._peers.transports)
-        self.routes = Routes(self._peers)
+        self.routes = Routes(self._peers, inner)
         with _registry:
             _devices.add(self)
 
@@ -195,7 +195,7 @@ class Device:
 
     def _restore(self, engine: UserspaceBackend, state: DeviceState, fds: Sequence[int]) -> None:
         numbers = restore_transports(engine, self._peers.transports, state, fds)
-        self.routes.restored(restore_peers(engine, state, numbers))
+        self.routes.restored(*restore_peers(engine, state, numbers))
 
     def start(self) -> None:
         """Starts the threads, if they do not run yet; after `export_state`, again."""
@@ -229,6 +229,7 @@ class Device:
             max_peers=self._max_peers,
             transports=self._peers.transports.to_hand_over(),
             routes=self.routes.by_owner(),
+            watched=self.routes.watched_by_owner(),
             reserve=limit,
         )
 
@@ -240,6 +241,7 @@ class Device:
         it returns, also where another thread was first; calls of other threads that wait return or
         raise DeviceClosed. A descriptor that `fileno` has given away stays open and readable until
         the device is collected, since somebody may be waiting on it; all others are closed."""
+        self.routes.close()
         self._backend.close()
         self._inner.close()
 

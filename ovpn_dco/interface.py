@@ -104,6 +104,16 @@ class InnerSide:
         except (InterfaceMissing, PermissionDenied):
             return 0
 
+    def monitor_routes(self) -> net.RouteMonitor:
+        """Of the system's routes into it. InterfaceMissing where there is no interface."""
+        if not self._backend.interface().name:
+            raise error_for(errno.ENODEV, f"{self._name} is no interface: nothing routes to it")
+
+        def monitor(name: str, where: int) -> net.RouteMonitor:
+            return net.RouteMonitor(net.get_index(name, namespace=where), namespace=where)
+
+        return self._at_interface(monitor)
+
     @property
     def mtu(self) -> int:
         """Bytes; where there is no interface what was last set."""

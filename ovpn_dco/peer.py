@@ -6,6 +6,7 @@ import contextlib
 import errno
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from .backend.base import Backend, PeerRef
 from .errors import NotFound, error_for
@@ -140,6 +141,7 @@ class Peer:
             keepalive_timeout_s=keepalive_timeout_s,
         )
         self._peers.backend.set_peer(self._ref, attributes)
+        self._peers.changed(self._ref)
 
     def set_keepalive(self, *, interval_s: int, timeout_s: int) -> None:
         """Sends a keepalive after `interval_s` without sending, and expires the peer after
@@ -205,6 +207,7 @@ class Peer:
     def delete(self) -> None:
         """Removes the peer; `PeerDeleted` with reason USERSPACE and the last counters follows."""
         self._peers.backend.delete_peer(self._ref)
+        self._peers.deleted(self._ref)
 
 
 def _writable_buffers(key: DataKey | EpochKey) -> list[memoryview]:
@@ -226,6 +229,16 @@ def _writable(attribute: str, data: Buffer) -> memoryview:
     return view
 
 
+class PeerObserver(Protocol):
+    """Hears of peers that come, change and go, in the thread that causes it or reads of it."""
+
+    def peer_changed(self, ref: PeerRef) -> None:
+        """It was added, or set anew; it may be gone by now."""
+
+    def peer_deleted(self, ref: PeerRef) -> None:
+        """It is gone; may be told twice."""
+
+
 class Peers(Mapping[int, Peer]):
     """The peers of a device by id, as they are at the moment of asking."""
 
@@ -233,6 +246,7 @@ class Peers(Mapping[int, Peer]):
         self.backend = backend
         self.mode = mode
         self.transports = Transports(backend)
+        self.observers: list[PeerObserver] = []
 
     def __getitem__(self, peer_id: int) -> Peer:
         if not isinstance(peer_id, int) or not 0 <= peer_id <= 0xFFFFFF:
@@ -255,7 +269,9 @@ class Peers(Mapping[int, Peer]):
     def add(self, spec: PeerSpec) -> Peer:
         """Adds one; see `Device.add_peer`."""
         attributes, transport = self._judge(spec)
-        return Peer(self, self.backend.add_peer(transport, attributes))
+        ref = self.backend.add_peer(transport, attributes)
+        self.changed(ref)
+        return Peer(self, ref)
 
     def add_all(self, specs: Iterable[PeerSpec]) -> list[Peer]:
         """Adds all or none; see `Device.add_peers`."""
@@ -267,6 +283,8 @@ class Peers(Mapping[int, Peer]):
         except BaseException:
             self._delete_quietly(refs)
             raise
+        for ref in refs:
+            self.changed(ref)
         return [Peer(self, ref) for ref in refs]
 
     def delete_all(self, peers: Iterable[Peer | int]) -> None:
@@ -312,3 +330,14 @@ class Peers(Mapping[int, Peer]):
         for ref in refs:
             with contextlib.suppress(NotFound):
                 self.backend.delete_peer(ref)
+            self.deleted(ref)
+
+    def changed(self, ref: PeerRef) -> None:
+        """Tells the observers."""
+        for observer in tuple(self.observers):
+            observer.peer_changed(ref)
+
+    def deleted(self, ref: PeerRef) -> None:
+        """Tells the observers."""
+        for observer in tuple(self.observers):
+            observer.peer_deleted(ref)

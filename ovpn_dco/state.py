@@ -62,6 +62,7 @@ def write(
     max_peers: int,
     transports: Iterable[int],
     routes: dict[tuple[int, int], list[tuple[bytes, int]]],
+    watched: dict[tuple[int, int], list[tuple[bytes, int]]],
     reserve: int,
 ) -> tuple[bytearray, list[int]]:
     """The state of a halted engine, and its own descriptors in the order of the state."""
@@ -85,7 +86,7 @@ def write(
         "max_peers": max_peers,
         "tun_queues": queues,
         "transports": carried,
-        "peers": list(_peers_out(backend, routes, reserve)),
+        "peers": list(_peers_out(backend, routes, watched, reserve)),
     }
     return bytearray(json.dumps(state, default=_hex).encode()), fds
 
@@ -97,13 +98,17 @@ def _hex(value: object) -> str:
 
 
 def _peers_out(
-    backend: UserspaceBackend, routes: dict[tuple[int, int], list[tuple[bytes, int]]], reserve: int
+    backend: UserspaceBackend,
+    routes: dict[tuple[int, int], list[tuple[bytes, int]]],
+    watched: dict[tuple[int, int], list[tuple[bytes, int]]],
+    reserve: int,
 ) -> Iterator[dict[str, Any]]:
     for ref in backend.peers():
         keys = {slot.name: backend.export_key(ref, slot, reserve) for slot in KeySlot}
         yield {
             **backend.export_peer(ref),
             "routes": routes.get(ref, []),
+            "watched_routes": watched.get(ref, []),
             "keys": {name: key for name, key in keys.items() if key is not None},
         }
 
@@ -159,7 +164,10 @@ def _peer_in(values: dict[str, Any]) -> dict[str, Any]:
         "local": _address_in(values["local"]),
         "vpn_ipv4": bytes.fromhex(values["vpn_ipv4"]),
         "vpn_ipv6": bytes.fromhex(values["vpn_ipv6"]),
-        "routes": [(bytes.fromhex(ip), int(bits)) for ip, bits in values["routes"]],
+        **{
+            kind: [(bytes.fromhex(ip), int(bits)) for ip, bits in values.get(kind, [])]
+            for kind in ("routes", "watched_routes")
+        },
         "keys": {
             KeySlot[name]: {**key, **{secret: bytes.fromhex(key[secret]) for secret in SECRETS}}
             for name, key in values["keys"].items()
@@ -189,9 +197,10 @@ def restore_transports(
 
 def restore_peers(
     backend: UserspaceBackend, state: DeviceState, numbers: dict[int, int]
-) -> dict[tuple[bytes, int], tuple[int, int]]:
-    """Brings the peers with keys and routes; the routes by prefix."""
-    routes = {}
+) -> tuple[dict[tuple[bytes, int], tuple[int, int]], dict[tuple[bytes, int], tuple[int, int]]]:
+    """Brings the peers with keys and routes; the routes by prefix, added and watched ones."""
+    routes: dict[tuple[bytes, int], tuple[int, int]] = {}
+    watched: dict[tuple[bytes, int], tuple[int, int]] = {}
     for values in state.peers:
         if values["transport"] not in numbers:
             message = f"is damaged: peer {values['peer_id']} has no transport"
@@ -199,7 +208,8 @@ def restore_peers(
         ref = backend.import_peer(numbers[values["transport"]], values)
         for slot, key in values["keys"].items():
             backend.import_key(ref, slot, key)
-        for prefix in values["routes"]:
-            backend.add_route(prefix, ref)
-            routes[prefix] = ref
-    return routes
+        for kind, found in (("routes", routes), ("watched_routes", watched)):
+            for prefix in values[kind]:
+                backend.add_route(prefix, ref)
+                found[prefix] = ref
+    return routes, watched

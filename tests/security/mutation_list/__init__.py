@@ -16,6 +16,7 @@ from . import (
     packet_sizes,
     peers,
     profiles,
+    routing,
     servers,
     sessions,
 )
@@ -38,4 +39,5 @@ MUTATIONS = [
     *profiles.MUTATIONS,
     *logins.MUTATIONS,
     *servers.MUTATIONS,
+    *routing.MUTATIONS,
 ]
