@@ -175,9 +175,7 @@ class Routes:
                 owned.setdefault(ref, []).append(prefix)
         return owned
 
-    def restored(
-        self, owners: Mapping[Prefix, PeerRef], watched: Mapping[Prefix, PeerRef]
-    ) -> None:
+    def restored(self, owners: Mapping[Prefix, PeerRef], watched: Mapping[Prefix, PeerRef]) -> None:
         """Routes that the engine has already; the watched ones stay until a watch knows better."""
         with self._lock:
             self._owners.update(owners)

@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from ovpn_dco.net.peer_routes import PeerRoutes, RouteKey, SeenRoute
 from ovpn_dco.net.rtnetlink import MAIN_TABLE, IpAddress, IpNetwork
@@ -64,9 +70,7 @@ class PeerRoutesMachine(RuleBasedStateMachine):
         """ip route append"""
         if route in self.table:
             return  # EEXIST
-        siblings = [
-            at for at in self.same(route.key) if self.table[at].gateways and route.gateways
-        ]
+        siblings = [at for at in self.same(route.key) if self.table[at].gateways and route.gateways]
         if route.network.version == 6 and siblings:
             before = self.table[siblings[0]]
             both = tuple(dict.fromkeys((*before.gateways, *route.gateways)))
@@ -143,5 +147,6 @@ class PeerRoutesMachine(RuleBasedStateMachine):
         return [self.owners[one] for one in gateways() if one in self.owners]
 
 
-TestPeerRoutes = PeerRoutesMachine.TestCase
-TestPeerRoutes.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+def test_against_a_scan_of_the_table() -> None:
+    few = settings(max_examples=60, stateful_step_count=40, deadline=None)
+    run_state_machine_as_test(PeerRoutesMachine, settings=few)  # type: ignore[no-untyped-call]

@@ -16,21 +16,21 @@ MUTATIONS = [
     # Routes of the system
     Mutation(
         "any-metric-wins",
-        "tests/property/test_peer_routes.py",
+        "tests/property/test_peer_routes.py::test_against_a_scan_of_the_table",
         PEER_ROUTES,
         "in sorted(self._keys.get(network, ()), key=lambda key: key[1:]):",
         "in self._keys.get(network, ()):",
     ),
     Mutation(
         "replaced-route-stays",
-        "tests/property/test_peer_routes.py",
+        "tests/property/test_peer_routes.py::test_against_a_scan_of_the_table",
         PEER_ROUTES,
         "        if replaces and known:\n            return False\n",
         "",
     ),
     Mutation(
         "address-of-a-peer-that-went",
-        "tests/property/test_peer_routes.py",
+        "tests/property/test_peer_routes.py::test_against_a_scan_of_the_table",
         PEER_ROUTES,
         "                del self._owners[address]\n",
         "                pass\n",
