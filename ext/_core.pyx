@@ -88,13 +88,13 @@ cdef class Engine:
     cdef bint forgotten
     cdef object __weakref__
 
-    def __cinit__(self, *, int mode, bint source_check, uint32_t max_peers, uint32_t offloads,
+    def __cinit__(self, *, int mode, int source_check, uint32_t max_peers, uint32_t offloads,
                   uint32_t workers=1, bint single_thread=False):
         cdef dco_engine_config config
         cdef int result
         memset(&config, 0, sizeof(config))
         config.mode = <dco_mode>mode
-        config.source_check = source_check
+        config.source_check = <dco_source_check>source_check
         config.workers = workers
         config.single_thread = single_thread
         config.max_peers = max_peers
@@ -213,11 +213,11 @@ cdef class Engine:
         check(result)
         return allowed, active
 
-    def set_source_check(self, bint on):
+    def set_source_check(self, int check_):
         cdef dco_engine *engine = self.get()
         cdef int result
         with nogil:
-            result = dco_engine_set_source_check(engine, on)
+            result = dco_engine_set_source_check(engine, <dco_source_check>check_)
         check(result)
 
     def stats(self):

@@ -83,6 +83,9 @@ cdef int settings_in(dco_peer_config *config, dict settings) except -1:
             config.present |= DCO_PEER_RATE_LIMIT
             config.tx_rate.bits_per_s, config.tx_rate.burst_bytes = values[:2]
             config.rx_rate.bits_per_s, config.rx_rate.burst_bytes = values[2:]
+        elif name == "source_check":
+            config.present |= DCO_PEER_SOURCE_CHECK
+            config.source_check = <dco_source_check><int>values[0]
         else:
             raise OSError(EINVAL, f"{name} is no setting")
     return 0
@@ -94,6 +97,7 @@ cdef dict settings_out(const dco_peer_config *config):
             config.tx_rate.bits_per_s, config.tx_rate.burst_bytes,
             config.rx_rate.bits_per_s, config.rx_rate.burst_bytes,
         ),
+        "source_check": (<int>config.source_check,),
     }
 
 

@@ -28,6 +28,15 @@ enum dco_delete_reason {
     DCO_DELETED_TRANSPORT_DISCONNECT = 4,
 };
 
+/* Which inner source addresses a peer may use: any; any that is owned by some peer of the device; its
+ * own. INHERIT, of a peer: as the device has it. In P2P mode all are free. */
+enum dco_source_check {
+    DCO_SOURCE_CHECK_INHERIT = 0,
+    DCO_SOURCE_CHECK_OFF = 1,
+    DCO_SOURCE_CHECK_LOOSE = 2,
+    DCO_SOURCE_CHECK_STRICT = 3,
+};
+
 /* What the engine may use; each is probed, can be switched off, and degrades by itself. */
 enum dco_offload {
     DCO_OFFLOAD_TUN_VNET = 1 << 0,     /* virtio_net_hdr and checksum offload on the TUN */
@@ -65,7 +74,7 @@ struct dco_peer_ref {
 
 struct dco_engine_config {
     enum dco_mode mode;
-    bool source_check;  /* RPF on the longest-prefix table */
+    enum dco_source_check source_check; /* RPF on the longest-prefix table */
     bool single_thread; /* one thread for both directions, for machines with one core */
     uint32_t workers;   /* 1 to DCO_WORKERS_MAX; 0: 1 */
     uint32_t max_peers;
@@ -128,6 +137,7 @@ enum dco_peer_field {
     DCO_PEER_KEEPALIVE = 1 << 4,
     DCO_PEER_TX_ID = 1 << 5,
     DCO_PEER_RATE_LIMIT = 1 << 6,
+    DCO_PEER_SOURCE_CHECK = 1 << 7,
 };
 
 /* Inner packets beyond it are dropped. */
@@ -144,6 +154,7 @@ struct dco_peer_config {
     uint8_t vpn_ipv4[4], vpn_ipv6[16]; /* all zero: none */
     uint32_t keepalive_interval_s, keepalive_timeout_s;
     struct dco_rate tx_rate, rx_rate;
+    enum dco_source_check source_check;
 };
 
 /* X-macro tables keep the C structs, Cython and Python in step. */
@@ -272,7 +283,7 @@ int dco_engine_control_fd(struct dco_engine *engine);
 int dco_engine_wait(struct dco_engine *engine, int timeout_ms);
 int dco_engine_set_offloads(struct dco_engine *engine, uint32_t offloads);
 int dco_engine_offloads(struct dco_engine *engine, uint32_t *allowed, uint32_t *active);
-int dco_engine_set_source_check(struct dco_engine *engine, bool on);
+int dco_engine_set_source_check(struct dco_engine *engine, enum dco_source_check check);
 int dco_engine_stats(struct dco_engine *engine, struct dco_engine_stats *stats);
 int dco_engine_tun_info(struct dco_engine *engine, struct dco_tun_info *info);
 int dco_engine_tun_namespace(struct dco_engine *engine); /* a new descriptor of where it is now */

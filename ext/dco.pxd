@@ -17,6 +17,8 @@ cdef extern from "dco.h" nogil:
         pass
     ctypedef enum dco_drop "enum dco_drop":
         pass
+    ctypedef enum dco_source_check "enum dco_source_check":
+        pass
 
     enum:
         DCO_DROP_COUNT
@@ -39,6 +41,7 @@ cdef extern from "dco.h" nogil:
         DCO_PEER_KEEPALIVE
         DCO_PEER_TX_ID
         DCO_PEER_RATE_LIMIT
+        DCO_PEER_SOURCE_CHECK
 
     enum:
         DCO_EVENT_PEER_DELETED
@@ -66,7 +69,7 @@ cdef extern from "dco.h" nogil:
 
     cdef struct dco_engine_config:
         dco_mode mode
-        bint source_check
+        dco_source_check source_check
         bint single_thread
         uint32_t workers
         uint32_t max_peers
@@ -128,6 +131,7 @@ cdef extern from "dco.h" nogil:
         uint32_t keepalive_timeout_s
         dco_rate tx_rate
         dco_rate rx_rate
+        dco_source_check source_check
 
     cdef struct dco_peer_stats:
         pass
@@ -207,7 +211,7 @@ cdef extern from "dco.h" nogil:
     int dco_engine_wait(dco_engine *engine, int timeout_ms)
     int dco_engine_set_offloads(dco_engine *engine, uint32_t offloads)
     int dco_engine_offloads(dco_engine *engine, uint32_t *allowed, uint32_t *active)
-    int dco_engine_set_source_check(dco_engine *engine, bint on)
+    int dco_engine_set_source_check(dco_engine *engine, dco_source_check check)
     int dco_engine_stats_read "dco_engine_stats" (dco_engine *engine, dco_engine_stats *stats)
     int dco_engine_tun_info(dco_engine *engine, dco_tun_info *info)
     int dco_engine_tun_namespace(dco_engine *engine)

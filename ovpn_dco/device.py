@@ -33,6 +33,7 @@ from .peer import Peer, Peers, PeerSpec
 from .routes import Routes
 from .state import DeviceState, read, restore_peers, restore_transports, write
 from .transport import SO_COOKIE, Transport
+from .validation import settings
 from .validation.arguments import (
     bounded,
     descriptors_of,
@@ -342,7 +343,8 @@ class Device:
         self._backend.set_offloads(offloads_of(offloads))
 
     def set_source_check(self, source_check: SourceCheck | str) -> None:
-        """Changes the check of inner source addresses while traffic flows."""
+        """Changes the check of inner source addresses while traffic flows, for all peers but those
+        that have one of their own by `Peer.set_source_check`."""
         verdict = _source_check(source_check, self._mode)
         self._backend.set_source_check(verdict)
         self._check = verdict
@@ -526,11 +528,7 @@ def _single_thread(asked: bool | None, workers: int | None) -> bool:
 def _source_check(value: SourceCheck | str | None, mode: Mode) -> SourceCheck:
     if value is None:
         return SourceCheck.STRICT if mode is Mode.MULTIPEER else SourceCheck.OFF
-    try:
-        return SourceCheck(value)
-    except ValueError:
-        message = f"must be strict or off, not {value!r}"
-        raise refuse(errno.EINVAL, "source_check", message) from None
+    return settings.source_check(value, of_device=True)
 
 
 def _require_userspace(backend: str, require: frozenset[Feature]) -> None:

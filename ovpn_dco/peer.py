@@ -20,6 +20,7 @@ from .model import (
     Mode,
     PeerInfo,
     PeerStats,
+    SourceCheck,
 )
 from .transport import Transport, Transports
 from .validation import settings
@@ -174,6 +175,11 @@ class Peer:
         MessageTooBig; TryAgain when too many are on their way; `DcoError` with ENOKEY without a
         primary key; NotFound."""
         self._peers.backend.send_message(self._ref, message_of(data))
+
+    def set_source_check(self, source_check: SourceCheck | str) -> None:
+        """From which inner addresses this one may send, whatever the device says of others;
+        "inherit": as the device says. It has no effect in P2P mode. InvalidArgument, NotFound."""
+        self._peers.backend.set_feature(self._ref, settings.source_check(source_check))
 
     def install_key(self, slot: KeySlot, key: DataKey | EpochKey, *, consume: bool = False) -> None:
         """Puts `key` into the slot, in place of what is there.

@@ -85,7 +85,7 @@ int dco_engine_create(const struct dco_engine_config *config, struct dco_engine 
         engine->config.workers = 1;
     engine->events.bell.fd = engine->control_bell.fd = -1;
     atomic_store(&engine->offloads, config->offloads);
-    atomic_store(&engine->source_check, config->source_check);
+    engine->source_check = config->source_check;
     pthread_mutex_init(&engine->closing, NULL);
     pthread_mutex_init(&engine->lock, NULL);
     pthread_mutex_init(&engine->control_lock, NULL);

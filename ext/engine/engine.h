@@ -31,13 +31,13 @@ struct dco_engine {
     enum dco_gcm_kind own_gcm; /* what the probe found */
     pthread_mutex_t closing;   /* held for the whole of a close; taken before `lock` */
     pthread_mutex_t lock;
-    enum dco_engine_state state; /* lock */
-    atomic_bool closed;          /* the same for calls that do without the lock */
-    _Atomic uint32_t calls;      /* of that kind, under way: a close waits for them */
-    bool tun_open;               /* lock */
-    uint64_t generations;        /* lock */
-    _Atomic bool source_check;
-    _Atomic uint32_t offloads; /* what may be used */
+    enum dco_engine_state state;        /* lock */
+    atomic_bool closed;                 /* the same for calls that do without the lock */
+    _Atomic uint32_t calls;             /* of that kind, under way: a close waits for them */
+    bool tun_open;                      /* lock */
+    uint64_t generations;               /* lock */
+    enum dco_source_check source_check; /* lock; what it is for a peer stands there */
+    _Atomic uint32_t offloads;          /* what may be used */
 
     struct dco_rcu rcu;
     struct dco_tun tun;

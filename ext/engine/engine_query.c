@@ -4,10 +4,18 @@
 #include <string.h>
 
 #include "engine/engine.h"
+#include "engine/features.h"
 
-int dco_engine_set_source_check(struct dco_engine *engine, bool on)
+int dco_engine_set_source_check(struct dco_engine *engine, enum dco_source_check check)
 {
-    atomic_store(&engine->source_check, on);
+    int error = dco_engine_enter(engine);
+
+    if (error)
+        return error;
+    engine->source_check = check;
+    for (struct dco_peer *peer = engine->peers.first; peer; peer = peer->next)
+        dco_features_settle(peer);
+    dco_engine_leave(engine);
     return 0;
 }
 

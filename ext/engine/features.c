@@ -78,6 +78,8 @@ int dco_features_check(const struct dco_peer_config *config)
     if (config->present & DCO_PEER_RATE_LIMIT
         && (too_large(&config->tx_rate) || too_large(&config->rx_rate)))
         return -ERANGE;
+    if (config->present & DCO_PEER_SOURCE_CHECK && config->source_check > DCO_SOURCE_CHECK_STRICT)
+        return -ERANGE;
     return 0;
 }
 
@@ -111,10 +113,26 @@ void dco_features_apply(struct dco_peer *peer, const struct dco_peer_config *con
         set_feature(peer, DCO_PEER_FEATURE_TX_RATE, config->tx_rate.bits_per_s);
         set_feature(peer, DCO_PEER_FEATURE_RX_RATE, config->rx_rate.bits_per_s);
     }
+    if (config->present & DCO_PEER_SOURCE_CHECK)
+        peer->own_source_check = config->source_check;
+    dco_features_settle(peer);
+}
+
+void dco_features_settle(struct dco_peer *peer)
+{
+    const struct dco_engine *engine = peer->engine;
+    enum dco_source_check check = peer->own_source_check;
+
+    if (engine->config.mode == DCO_MODE_P2P)
+        check = DCO_SOURCE_CHECK_OFF;
+    else if (check == DCO_SOURCE_CHECK_INHERIT)
+        check = engine->source_check;
+    atomic_store_explicit(&peer->source_check, check, memory_order_relaxed);
 }
 
 void dco_features_describe(const struct dco_peer *peer, struct dco_peer_config *config)
 {
     config->tx_rate = get_rate(&peer->tx_rate);
     config->rx_rate = get_rate(&peer->rx_rate);
+    config->source_check = peer->own_source_check;
 }

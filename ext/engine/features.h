@@ -26,6 +26,8 @@ bool dco_features_receive(struct dco_receive *receive, struct dco_peer *peer, ui
 /* 0, or why the engine cannot take what `config` has of them. */
 int dco_features_check(const struct dco_peer_config *config);
 void dco_features_apply(struct dco_peer *peer, const struct dco_peer_config *config);
+/* What follows for the peer from settings of the device. */
+void dco_features_settle(struct dco_peer *peer);
 void dco_features_describe(const struct dco_peer *peer, struct dco_peer_config *config);
 
 #endif

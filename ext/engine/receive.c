@@ -138,21 +138,21 @@ static void check_endpoint(struct dco_receive *receive, struct dco_transport *tr
 static bool source_allowed(struct dco_receive *receive, struct dco_peer *peer,
                            const uint8_t *packet)
 {
-    struct dco_engine *engine = receive->engine;
+    uint8_t check = atomic_load_explicit(&peer->source_check, memory_order_relaxed);
     bool ipv4 = packet[0] >> 4 == 4;
     const uint8_t *source = packet + (ipv4 ? 12 : 8);
     size_t size = ipv4 ? 4 : 16;
     uint8_t family = ipv4 ? AF_INET : AF_INET6;
 
-    if (engine->config.mode == DCO_MODE_P2P
-        || !atomic_load_explicit(&engine->source_check, memory_order_relaxed))
+    if (check == DCO_SOURCE_CHECK_OFF)
         return true;
     if (receive->source_family != family || memcmp(receive->source_ip, source, size)) {
         receive->source_family = family;
         memcpy(receive->source_ip, source, size);
-        receive->source_owner = dco_engine_owner(engine, family, source);
+        receive->source_owner = dco_engine_owner(receive->engine, family, source);
     }
-    return receive->source_owner == peer;
+    return receive->source_owner == peer
+           || (check == DCO_SOURCE_CHECK_LOOSE && receive->source_owner);
 }
 
 static bool is_ip(const uint8_t *packet, uint32_t size)

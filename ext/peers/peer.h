@@ -77,7 +77,8 @@ struct dco_peer {
 
     /* written under the engine's lock, read by the threads */
     _Atomic uint32_t tx_id;
-    _Atomic uint32_t features; /* enum dco_peer_feature; nearly always 0 */
+    _Atomic uint32_t features;    /* enum dco_peer_feature; nearly always 0 */
+    _Atomic uint8_t source_check; /* enum dco_source_check in effect, never INHERIT */
     _Atomic uint32_t keepalive_interval_s, keepalive_timeout_s;
     _Atomic uint64_t keepalive_set_ns; /* both timers run from here at the earliest */
     _Atomic uint32_t single_above;     /* larger datagrams exceed the route MTU: no GSO for them */
@@ -89,6 +90,7 @@ struct dco_peer {
     struct dco_peer_rate tx_rate, rx_rate;
 
     /* engine lock */
+    enum dco_source_check own_source_check;
     uint8_t vpn_ipv4[4], vpn_ipv6[16];
     struct dco_lpm_route *routes; /* VPN addresses and iroutes */
     struct dco_peer_address address[2];

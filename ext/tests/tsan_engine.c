@@ -34,7 +34,7 @@ static void open_side(struct side *side, enum dco_mode mode, uint32_t workers, b
 {
     struct dco_engine_config config = {
         .mode = mode,
-        .source_check = true,
+        .source_check = DCO_SOURCE_CHECK_STRICT,
         .workers = workers,
         .single_thread = single,
         .max_peers = 1000,

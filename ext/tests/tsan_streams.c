@@ -35,7 +35,7 @@ static void open_side(struct side *side, uint32_t workers, bool single)
 {
     struct dco_engine_config config = {
         .mode = DCO_MODE_MULTIPEER,
-        .source_check = true,
+        .source_check = DCO_SOURCE_CHECK_STRICT,
         .workers = workers,
         .single_thread = single,
         .max_peers = 1000,

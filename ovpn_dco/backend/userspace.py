@@ -13,7 +13,7 @@ import socket
 import stat
 import threading
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import _core
@@ -62,13 +62,17 @@ FEATURES = frozenset(
         Feature.EPOCH_KEYS,
         Feature.IROUTES,
         Feature.SOURCE_CHECK_OFF,
+        Feature.SOURCE_CHECK_LOOSE,
         Feature.PEER_MESSAGES,
         Feature.RATE_LIMIT,
     }
 )
 
 # By their names in the core, which are those in `PeerInfo`.
-SETTINGS: dict[str, type[PeerSetting]] = {"rate_limit": RateLimit}
+SETTINGS: dict[str, tuple[type[PeerSetting], Callable[..., PeerSetting]]] = {
+    "rate_limit": (RateLimit, RateLimit),
+    "source_check": (SourceCheck, SourceCheck.numbered),
+}
 
 TUN_NODE = "/dev/net/tun"
 
@@ -174,7 +178,7 @@ class UserspaceBackend:
         with _Answers("create"):
             self._engine = _core.Engine(
                 mode=int(mode),
-                source_check=source_check is SourceCheck.STRICT,
+                source_check=source_check.number,
                 max_peers=max_peers,
                 offloads=offloads.value,
                 workers=workers,
@@ -257,7 +261,7 @@ class UserspaceBackend:
 
     def set_source_check(self, check: SourceCheck) -> None:
         with _Answers("set_source_check"):
-            self._engine.set_source_check(check is SourceCheck.STRICT)
+            self._engine.set_source_check(check.number)
 
     def offloads(self) -> Offloads:
         with _Answers("offloads"):
@@ -424,9 +428,9 @@ class UserspaceBackend:
             )
 
     def set_feature(self, peer: PeerRef, setting: PeerSetting) -> None:
-        name = next(name for name, kind in SETTINGS.items() if isinstance(setting, kind))
+        name = next(name for name, (kind, _) in SETTINGS.items() if isinstance(setting, kind))
         with _Answers("set_peer"):
-            self._engine.set_peer(*peer, settings={name: dataclasses.astuple(setting)})
+            self._engine.set_peer(*peer, settings={name: _numbers(setting)})
 
     def send_message(self, peer: PeerRef, data: Buffer) -> None:
         with _Answers("send_message"):
@@ -441,7 +445,7 @@ class UserspaceBackend:
             raw = self._engine.query_peer(*peer)
         peer_id, generation, tx_id, transport, remote, local, ipv4, ipv6 = raw[:8]
         interval_s, timeout_s, stats, received_ns, sent_ns, now_ns, settings = raw[8:]
-        features: dict[str, Any] = {name: kind(*settings[name]) for name, kind in SETTINGS.items()}
+        features: dict[str, Any] = {n: read(*settings[n]) for n, (_, read) in SETTINGS.items()}
         return PeerInfo(
             peer_id=peer_id,
             generation=generation,
@@ -584,6 +588,12 @@ class UserspaceBackend:
     def lookup_route(self, ip: bytes) -> PeerRef:
         with _Answers("lookup_route"):
             return self._engine.lookup_route(ip)
+
+
+def _numbers(setting: PeerSetting) -> tuple[int, ...]:
+    if isinstance(setting, SourceCheck):
+        return (setting.number,)
+    return dataclasses.astuple(setting)
 
 
 def _bytes_of(data: Buffer) -> memoryview:

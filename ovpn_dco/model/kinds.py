@@ -92,10 +92,30 @@ class TransportKind(enum.Enum):
 
 
 class SourceCheck(enum.Enum):
-    """STRICT: a peer may send only from addresses that are routed to it."""
+    """From which inner addresses a peer may send.
 
-    STRICT = "strict"
+    STRICT: those that are routed to it. LOOSE: those that are routed to some peer of the device,
+    so that a network may be reached by one peer and answer through another. OFF: any. INHERIT, of
+    a peer: what the device says."""
+
+    number: int
+
+    def __new__(cls, name: str) -> SourceCheck:
+        """Numbers in the order of definition, from 0."""
+        check = object.__new__(cls)
+        check._value_ = name
+        check.number = len(cls.__members__)
+        return check
+
+    INHERIT = "inherit"
     OFF = "off"
+    LOOSE = "loose"
+    STRICT = "strict"
+
+    @classmethod
+    def numbered(cls, number: int) -> SourceCheck:
+        """The member with this number in the engine."""
+        return list(cls)[number]
 
 
 class DropReason(enum.Enum):

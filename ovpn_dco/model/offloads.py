@@ -57,5 +57,6 @@ class Feature(enum.Enum):
     EPOCH_KEYS = "epoch data keys"
     IROUTES = "routes to networks behind a peer"
     SOURCE_CHECK_OFF = "switching the source check off"
+    SOURCE_CHECK_LOOSE = "a loose source check, and one for each peer"
     PEER_MESSAGES = "messages of peers inside the data channel"
     RATE_LIMIT = "a rate limit for each peer"

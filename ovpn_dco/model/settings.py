@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .kinds import SourceCheck
+
 
 @dataclass(frozen=True)
 class RateLimit:
@@ -20,5 +22,5 @@ class RateLimit:
     receive_burst_bytes: int = 0
 
 
-PeerSetting: TypeAlias = RateLimit
+PeerSetting: TypeAlias = RateLimit | SourceCheck
 """Each is the field of `PeerInfo` with its name, and is handed over with the peer."""

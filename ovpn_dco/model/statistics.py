@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from .kinds import Address, DropReason, TransportKind
+from .kinds import Address, DropReason, SourceCheck, TransportKind
 from .offloads import Offload, Offloads
 from .settings import RateLimit
 
@@ -64,6 +64,7 @@ class PeerInfo:
     last_sent_s: float | None
     stats: PeerStats
     rate_limit: RateLimit
+    source_check: SourceCheck
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ..model import RateLimit
+import errno
+
+from ..model import RateLimit, SourceCheck
 from .arguments import bounded
+from .rules import refuse
 
 RATE_MAX = (1 << 63) - 1
 BURST_MIN = 1280  # what every link carries that has IPv6: smaller ones would stop all traffic
@@ -30,3 +33,15 @@ def rate_limit(
     if burst_bytes is not None:
         burst = bounded("burst_bytes", burst_bytes, BURST_MIN, BURST_MAX)
     return RateLimit(transmit, _burst(transmit, burst), receive, _burst(receive, burst))
+
+
+def source_check(value: object, *, of_device: bool = False) -> SourceCheck:
+    """A source check, also from its name; a device has nobody to inherit one from."""
+    names = [check.value for check in SourceCheck]
+    if of_device:
+        names.remove(SourceCheck.INHERIT.value)
+    name = value.value if isinstance(value, SourceCheck) else value
+    if not isinstance(name, str) or name not in names:
+        message = f"must be {', '.join(names[:-1])} or {names[-1]}, not {value!r}"
+        raise refuse(errno.EINVAL, "source_check", message)
+    return SourceCheck(name)

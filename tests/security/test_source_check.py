@@ -98,6 +98,48 @@ def test_off_lets_everything_pass(lab: Lab) -> None:
     assert not passes(lab, alice, "10.200.0.1")
 
 
+def test_loose_takes_what_is_somebodys(lab: Lab) -> None:
+    alice, bob = lab.add_peer(7), lab.add_peer(8)
+    lab.device.routes.add("10.1.2.0/24", bob.peer)
+    lab.device.set_source_check("loose")
+    for source in ("10.9.0.7", "10.9.0.8", "10.1.2.4", "fd09::8"):
+        assert passes(lab, alice, source)
+    for source in ("10.9.0.1", "10.1.3.4", "0.0.0.0", "fd09::9"):
+        assert not passes(lab, alice, source)
+
+
+def test_of_one_peer(lab: Lab) -> None:
+    """Before the device's, whatever that becomes; the other's is not touched."""
+    alice, bob = lab.add_peer(7), lab.add_peer(8)
+    assert alice.peer.info().source_check is dco.SourceCheck.INHERIT
+    alice.peer.set_source_check(dco.SourceCheck.OFF)
+    assert passes(lab, alice, "10.200.0.1")
+    assert not passes(lab, bob, "10.200.0.1")
+    alice.peer.set_source_check("loose")
+    assert passes(lab, alice, "10.9.0.8")
+    assert not passes(lab, alice, "10.200.0.1")
+    assert not passes(lab, bob, "10.9.0.7")
+    alice.peer.set_source_check("strict")
+    lab.device.set_source_check("off")
+    assert not passes(lab, alice, "10.9.0.8")
+    assert passes(lab, bob, "10.9.0.7")
+    assert alice.peer.info().source_check is dco.SourceCheck.STRICT
+    alice.peer.set_source_check("inherit")
+    assert passes(lab, alice, "10.9.0.8")
+    assert passes(lab, lab.add_peer(9), "10.200.0.1"), "a newcomer has the device's"
+
+
+@pytest.mark.parametrize("value", ["lax", None, 2, dco.SourceCheck])
+def test_what_is_no_source_check(lab: Lab, value: object) -> None:
+    alice = lab.add_peer(7)
+    for call in (alice.peer.set_source_check, lab.device.set_source_check):
+        if value is not None or call == alice.peer.set_source_check:
+            with pytest.raises(dco.InvalidArgument, match="source_check must be"):
+                call(value)
+    with pytest.raises(dco.InvalidArgument, match="off, loose or strict"):
+        lab.device.set_source_check("inherit")
+
+
 def test_p2p_has_no_addresses_to_check() -> None:
     with Lab(dco.Mode.P2P) as lab:
         peer = lab.add_peer(7)

@@ -166,12 +166,14 @@ def test_both_slots_routes_endpoint_ids_and_keepalive() -> None:
         device.routes.add("fd00:9::/48", ends.server_peer)
         ends.server_peer.set(tx_id=7, keepalive_interval_s=10, keepalive_timeout_s=60)
         device.set_source_check("off")
+        ends.server_peer.set_source_check("loose")
         before = ends.server_peer.info()
         with successor(device) as new:
             peer = new.peers[7]
             info = peer.info()
             for name in ("remote", "local", "vpn_ipv4", "vpn_ipv6", "tx_id",
-                         "keepalive_interval_s", "keepalive_timeout_s"):  # fmt: skip
+                         "keepalive_interval_s", "keepalive_timeout_s",
+                         "source_check"):  # fmt: skip
                 assert getattr(info, name) == getattr(before, name)
             assert [route.prefix for route in new.routes] == ["192.168.9.0/24", "fd00:9::/48"]
             assert new.routes.lookup("192.168.9.77") == peer
@@ -181,6 +183,7 @@ def test_both_slots_routes_endpoint_ids_and_keepalive() -> None:
             new.routes.remove("192.168.9.0/24")
             with pytest.raises(dco.AddressInUse):
                 new.add_peer(8, new.transports[0], remote=ANYWHERE, vpn_ipv4="10.8.0.2")
+            peer.set_source_check("inherit")
             packet = forge(pair[0], 5, ipv4("10.99.0.1", "10.8.0.1", b"any source"))
             ends.client.sock.sendto(packet, ends.server.address)
             assert ends.server.receive()[20:] == b"any source"

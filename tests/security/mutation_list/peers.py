@@ -64,8 +64,8 @@ MUTATIONS = [
         "any-known-source-passes",
         "tests/security/test_source_check.py::test_own_addresses_only",
         RECEIVE,
-        "return receive->source_owner == peer;",
-        "return receive->source_owner || !peer;",
+        "return receive->source_owner == peer\n",
+        "return receive->source_owner || !peer\n",
     ),
     Mutation(
         "some-prefix-instead-of-the-longest",
@@ -85,8 +85,8 @@ MUTATIONS = [
         "source-check-stays-off",
         "tests/security/test_source_check.py::test_off_lets_everything_pass",
         "ext/engine/engine_query.c",
-        "atomic_store(&engine->source_check, on);",
-        "atomic_store(&engine->source_check, on && !engine);",
+        "        dco_features_settle(peer);",
+        "        if (peer->dead)\n            dco_features_settle(peer);",
     ),
     Mutation(
         "route-outlives-its-peer",

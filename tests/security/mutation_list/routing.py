@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .mutation import Mutation
 
+FEATURES = "ext/engine/features.c"
 PEER_ROUTES = "ovpn_dco/net/peer_routes.py"
 ROUTES = "ovpn_dco/routes.py"
 
@@ -12,7 +13,26 @@ def watch(name: str) -> str:
     return f"tests/system/test_routes.py::{name}"
 
 
+def source(name: str) -> str:
+    return f"tests/security/test_source_check.py::{name}"
+
+
 MUTATIONS = [
+    # Source check
+    Mutation(
+        "loose-is-off",
+        source("test_loose_takes_what_is_somebodys"),
+        "ext/engine/receive.c",
+        "(check == DCO_SOURCE_CHECK_LOOSE && receive->source_owner);",
+        "check == DCO_SOURCE_CHECK_LOOSE;",
+    ),
+    Mutation(
+        "device-before-peer",
+        source("test_of_one_peer"),
+        FEATURES,
+        "    else if (check == DCO_SOURCE_CHECK_INHERIT)\n",
+        "    else\n",
+    ),
     # Routes of the system
     Mutation(
         "any-metric-wins",
