@@ -6,6 +6,8 @@ CLANG        ?= clang
 FUZZ_SECONDS ?= 60
 NEGOTIATIONS ?= 10000
 PYTEST_ARGS  ?=
+# Processes that share the tests, each file in one of them; 0: one after the other, in one process.
+TEST_JOBS    ?= $(shell nproc)
 BENCH_ARGS   ?=
 # What `make test-installed` runs: what needs the package only, not the source tree.
 INSTALLED_TESTS ?= tests/unit tests/vectors tests/property tests/config tests/protocol \
@@ -54,9 +56,12 @@ build: $(VENV)/.runtime ## build the extension in place
 debug: export OVPN_DCO_DEBUG = 1
 debug: build ## the same without optimisation, with assertions
 
+SIDE_BY_SIDE := -n $(TEST_JOBS) --dist loadfile
+
 test: build $(VENV)/.extra-test ## build, then run all tests (PYTEST_ARGS=...)
 	@tools/system-packages test
-	$(PY) -m pytest $(PYTEST_ARGS)
+	@if [ $(TEST_JOBS) != 0 ]; then set -x; $(PY) -m pytest --alone $(PYTEST_ARGS); fi
+	$(PY) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 dist: $(VENV)/.extra-test ## sdist, and the wheel built from it, in dist/
 	rm -rf dist
@@ -70,7 +75,7 @@ test-installed: dist ## run tests against the wheel in a fresh environment
 	build/installed/venv/bin/python -m pip install --quiet "$$(ls -d $(CURDIR)/dist/*.whl)[test]"
 	cp -r tests pyproject.toml build/installed
 	cd build/installed && OVPN_DCO_DIST=$(CURDIR)/dist OVPN_DCO_INSTALLED=1 \
-	    venv/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS) \
+	    venv/bin/python -m pytest -m 'not slow' $(SIDE_BY_SIDE) $(PYTEST_ARGS) \
 	    $$(for path in $(INSTALLED_TESTS); do if [ -e $$path ]; then echo $$path; fi; done)
 
 test-sanitized: export OVPN_DCO_SANITIZE ?= address,undefined

@@ -24,7 +24,35 @@ settings.register_profile(
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--alone",
+        action="store_true",
+        help="only tests that want the machine for themselves; several processes leave those out",
+    )
+
+
+def leave_to_the_other_run(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `alone` goes in a run of its own where tests run side by side."""
+    alone = config.getoption("--alone")
+    if not alone and "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    parts: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        parts[bool(item.get_closest_marker("alone"))].append(item)
+    config.hook.pytest_deselected(items=parts[not alone])
+    items[:] = parts[alone]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    nothing = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+    if nothing and session.config.getoption("--alone"):
+        session.exitstatus = pytest.ExitCode.OK
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    leave_to_the_other_run(config, items)
     reason = missing_privilege()
     if reason:
         for item in items:
@@ -51,7 +79,8 @@ class SkipPolice:
         if not report.skipped or hasattr(report, "wasxfail"):
             return
         place = report.longrepr
-        reason = str(place[2]) if isinstance(place, tuple) else str(place)
+        # A list where the report came from another process.
+        reason = str(place[2]) if isinstance(place, (tuple, list)) else str(place)
         reason = reason.removeprefix("Skipped: ")
         if not any(pattern.search(reason) for pattern in self.expected):
             self.unexpected.append(f"{report.nodeid}: {reason}")

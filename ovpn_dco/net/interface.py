@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import error_for
 from .namespace import run_in_namespace
+from .rtnetlink import usable_at_once
 
 SIOCGIFMTU, SIOCGIFINDEX = 0x8921, 0x8933
 IFF_UP = 1
@@ -59,7 +60,8 @@ def _configure(name: str, config: InterfaceConfig, missing_only: bool) -> None:
                     route.link("set", index=index, gso_max_segs=config.gso_segments)
             for host, bits in config.addresses:
                 step = f"refuses address {host}/{bits}"
-                route.addr("add", index=index, address=host, prefixlen=bits)
+                more = usable_at_once(host)
+                route.addr("add", index=index, address=host, prefixlen=bits, **more)
             if config.up:
                 step = "cannot be set up"
                 route.link("set", index=index, state="up")

@@ -25,6 +25,7 @@ from .rtnetlink import (
     naming,
     network_of,
     rtnetlink,
+    usable_at_once,
 )
 from .surroundings import Surroundings, look, way_around
 
@@ -204,7 +205,7 @@ def _put_address(route: Any, index: int, change: SystemAddress) -> _Undo | None:
     if change.peer is not None:
         words = {"address": str(change.peer), "local": host}
     words |= {"index": index, "prefixlen": change.interface.network.prefixlen}
-    if _is_new(lambda: route.addr("add", **words)):
+    if _is_new(lambda: route.addr("add", **words, **usable_at_once(host))):
         return lambda route: route.addr("del", **words)
     logger.warning("%s is there already, and is left alone", change)
     return None

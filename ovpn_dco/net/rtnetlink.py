@@ -24,6 +24,7 @@ IpNetwork: TypeAlias = IPv4Network | IPv6Network
 
 MAIN_TABLE = 254  # RT_TABLE_MAIN of linux/rtnetlink.h
 UNICAST = 1  # RTN_UNICAST
+_IFA_F_NODAD = 0x02  # linux/if_addr.h
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ def naming(step: str) -> Iterator[None]:
         raise error_for(error.code, f"{step}: {os.strerror(error.code)}") from None
     except OSError as error:
         raise error_for(error.errno or errno.EIO, f"{step}: {error.strerror}") from None
+
+
+def usable_at_once(host: str) -> dict[str, int]:
+    """What a message that adds this address says more, so that sockets can be bound to it as soon
+    as it is there: IPv6 else looks for duplicates first, in its own time."""
+    return {"flags": _IFA_F_NODAD} if ":" in host else {}
 
 
 def family_of(address: IpAddress | IpNetwork) -> int:

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyroute2 import IPRoute
 
+from ovpn_dco.net.rtnetlink import usable_at_once
 from ovpn_dco.testing import ethtool
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
-_IFA_F_NODAD = 0x02
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -216,10 +216,10 @@ class Namespace:
     def add_address(self, interface: str, address: str) -> None:
         """Add ``10.0.0.1/24`` or ``fd00::1/64``, usable at once: no duplicate detection."""
         ip, length = address.split("/")
-        flags = {"flags": _IFA_F_NODAD} if ":" in ip else {}
         with self.iproute() as ipr:
             index = _index(ipr, interface)
-            ipr.addr("add", index=index, address=ip, prefixlen=int(length), **flags)
+            more = usable_at_once(ip)
+            ipr.addr("add", index=index, address=ip, prefixlen=int(length), **more)
 
     def replace_address(self, interface: str, old: str, new: str) -> None:
         """Take an address away and put another one in its place, prefixes of /24 or /64."""

@@ -36,11 +36,11 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(tree: Path, expected: str, *, ci: bool) -> subprocess.CompletedProcess[str]:
+def run(tree: Path, expected: str, *arguments: str, ci: bool) -> subprocess.CompletedProcess[str]:
     (tree / "tests/expected_skips.txt").write_text(expected)
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
         cwd=tree,
         env=environment | ({"CI": "true"} if ci else {}),
         capture_output=True,
@@ -48,8 +48,9 @@ def run(tree: Path, expected: str, *, ci: bool) -> subprocess.CompletedProcess[s
     )
 
 
-def test_unannounced_skip_fails_ci(tree: Path) -> None:
-    done = run(tree, "no-such-tool  # it does not exist\n", ci=True)
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["one process", "side by side"])
+def test_unannounced_skip_fails_ci(tree: Path, arguments: tuple[str, ...]) -> None:
+    done = run(tree, "no-such-tool  # it does not exist\n", *arguments, ci=True)
     assert done.returncode == 1
     assert "test_moon: the moon is full" in done.stdout
     assert "test_tool: " not in done.stdout

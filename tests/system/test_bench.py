@@ -139,6 +139,7 @@ def test_compare(tmp_path: Path, transport: str) -> None:
 
 @needs_root
 @needs_tool("iperf3", "ping", "openvpn", "openssl")
+@pytest.mark.alone
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.skipif(
@@ -173,6 +174,7 @@ def test_a_sender_goes_on_until_it_is_told() -> None:
 
 @needs_root
 @needs_tool("iperf3", "ping", "openvpn", "openssl")
+@pytest.mark.alone
 @pytest.mark.system
 @pytest.mark.slow
 def test_storm(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_packets_both_ways(family: int) -> None:
                 n,
                 ipv4("10.8.0.1", "10.8.0.2", b"down %d" % n),
             )
+        eventually(lambda: ends.host.device.stats().tcp_send_packets == 19)
         info = ends.peer.info()
         assert info.remote == (ends.far.getsockname()[:2] if family == socket.AF_INET
                                else ends.far.getsockname())  # fmt: skip

@@ -161,8 +161,8 @@ MUTATIONS = [
         "tls-crypt-not-compared",
         control("test_unauthentic_reset_is_never_answered"),
         PROTOCOL + "siv.py",
-        "return plain if hmac.compare_digest(tag, expected) else None",
-        "return plain if expected else None",
+        "return plain if hmac.compare_digest(tag, self._tag(associated + plain)) else None",
+        "return plain if tag else None",
     ),
     Mutation(
         "control-replay-accepted",

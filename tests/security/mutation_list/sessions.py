@@ -37,15 +37,23 @@ MUTATIONS = [
         "session-address-not-checked",
         sessions("test_control_packets_do_not_float"),
         SESSION,
-        "        if _place(address) != _place(self._address):\n",
+        "        if address != self._address and _place(address) != _place(self._address):\n",
         "        if not _place(address):\n",
     ),
     Mutation(
         "session-opcode-without-direction",
         sessions("test_opcodes_have_a_direction"),
         SESSION,
-        "        if header.opcode not in _FROM_BOTH | _FROM_PEER[self._role]:\n",
-        "        if header.opcode.is_data:\n",
+        "header.opcode not in _FROM_BOTH and header.opcode not in _FROM_PEER[self._role]:\n",
+        "header.opcode.is_data:\n",
+        # The key-state looks once more, when the packet is open.
+        more=(
+            (
+                "ovpn_dco/protocol/keystate.py",
+                "        if not has_place(self.role, self.key_id, opcode, message_id):\n",
+                "        if opcode < 0:\n",
+            ),
+        ),
     ),
     Mutation(
         "session-reset-without-echo",
