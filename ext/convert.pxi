@@ -86,6 +86,11 @@ cdef int settings_in(dco_peer_config *config, dict settings) except -1:
         elif name == "source_check":
             config.present |= DCO_PEER_SOURCE_CHECK
             config.source_check = <dco_source_check><int>values[0]
+        elif name == "marking":
+            ecn, dscp = values
+            config.present |= DCO_PEER_MARKING
+            config.marking.ecn = <dco_ecn><int>ecn
+            config.marking.dscp = dscp
         else:
             raise OSError(EINVAL, f"{name} is no setting")
     return 0
@@ -98,6 +103,7 @@ cdef dict settings_out(const dco_peer_config *config):
             config.rx_rate.bits_per_s, config.rx_rate.burst_bytes,
         ),
         "source_check": (<int>config.source_check,),
+        "marking": (<int>config.marking.ecn, <int>config.marking.dscp),
     }
 
 

@@ -138,12 +138,25 @@ enum dco_peer_field {
     DCO_PEER_TX_ID = 1 << 5,
     DCO_PEER_RATE_LIMIT = 1 << 6,
     DCO_PEER_SOURCE_CHECK = 1 << 7,
+    DCO_PEER_MARKING = 1 << 8,
 };
 
 /* Inner packets beyond it are dropped. */
 struct dco_rate {
     uint64_t bits_per_s;  /* 0: no limit */
     uint32_t burst_bytes; /* at most DCO_RATE_BURST_MAX */
+};
+
+/* What becomes of the ECN bits of inner and outer header over UDP: RFC 6040. */
+enum dco_ecn {
+    DCO_ECN_NORMAL,        /* copied out; marks of routers are brought in */
+    DCO_ECN_COMPATIBILITY, /* the outer header has none; marks are brought in */
+    DCO_ECN_OFF,           /* neither */
+};
+
+struct dco_marking {
+    enum dco_ecn ecn;
+    bool dscp; /* over UDP: copied out */
 };
 
 struct dco_peer_config {
@@ -155,6 +168,7 @@ struct dco_peer_config {
     uint32_t keepalive_interval_s, keepalive_timeout_s;
     struct dco_rate tx_rate, rx_rate;
     enum dco_source_check source_check;
+    struct dco_marking marking;
 };
 
 /* X-macro tables keep the C structs, Cython and Python in step. */

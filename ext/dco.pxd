@@ -13,6 +13,8 @@ cdef extern from "dco.h" nogil:
         pass
     ctypedef enum dco_cipher "enum dco_cipher":
         pass
+    ctypedef enum dco_ecn "enum dco_ecn":
+        pass
     ctypedef enum dco_slot "enum dco_slot":
         pass
     ctypedef enum dco_drop "enum dco_drop":
@@ -42,6 +44,7 @@ cdef extern from "dco.h" nogil:
         DCO_PEER_TX_ID
         DCO_PEER_RATE_LIMIT
         DCO_PEER_SOURCE_CHECK
+        DCO_PEER_MARKING
 
     enum:
         DCO_EVENT_PEER_DELETED
@@ -118,6 +121,10 @@ cdef extern from "dco.h" nogil:
         uint64_t bits_per_s
         uint32_t burst_bytes
 
+    cdef struct dco_marking:
+        dco_ecn ecn
+        bint dscp
+
     cdef struct dco_peer_config:
         uint32_t present
         uint32_t id
@@ -132,6 +139,7 @@ cdef extern from "dco.h" nogil:
         dco_rate tx_rate
         dco_rate rx_rate
         dco_source_check source_check
+        dco_marking marking
 
     cdef struct dco_peer_stats:
         pass

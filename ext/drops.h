@@ -33,6 +33,7 @@
     X(RX_EMPTY, rx_empty, "no inner packet")                                                       \
     X(RX_SOURCE, rx_source, "inner source address is not the peer's")                              \
     X(RX_RATE_LIMIT, rx_rate_limit, "peer has sent more than its rate limit")                      \
+    X(RX_ECN, rx_ecn, "congestion marked on a packet whose flow knows no ECN")                     \
     X(RX_TUN_DOWN, rx_tun_down, "interface is down or gone")                                       \
     X(RX_TUN_BACKLOG, rx_tun_backlog, "reader of the packet descriptor is too slow")               \
     X(RX_TUN_WRITE, rx_tun_write, "interface refused the packet")                                  \

@@ -14,6 +14,7 @@ from .model import (
     Address,
     Buffer,
     DataKey,
+    Ecn,
     EpochKey,
     KeyInfo,
     KeySlot,
@@ -164,6 +165,16 @@ class Peer:
         `PeerStats.tx_rate_limited` and `rx_rate_limited`. OutOfRange, NotFound."""
         limit = settings.rate_limit(transmit_bits_per_s, receive_bits_per_s, burst_bytes)
         self._peers.backend.set_feature(self._ref, limit)
+
+    def set_marking(self, *, ecn: Ecn | str = Ecn.NORMAL, dscp: bool = False) -> None:
+        """What outer headers have of inner ones over UDP, and what marks of routers do.
+
+        `ecn` is an `Ecn` or its name. NORMAL, which a new peer has, is for one that brings marks of
+        outer headers into inner ones, as this engine does; the Linux driver and stock openvpn do
+        not, and need COMPATIBILITY. `dscp`: outer headers get the DSCP of the inner ones, which
+        tells the network what kind of traffic is inside; without it, that of the socket. Over TCP
+        neither has an effect. InvalidArgument, NotFound."""
+        self._peers.backend.set_feature(self._ref, settings.marking(ecn, dscp))
 
     def send_message(self, data: Buffer) -> None:
         """Sends a message inside the data channel, sealed like any packet, in order with others.

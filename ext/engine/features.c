@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "codec/ecn.h"
+
 /* --- rate limit --- */
 
 /* How many of `count` packets of `size` bytes may pass. A limit that is just being switched off
@@ -105,6 +107,22 @@ static void set_feature(struct dco_peer *peer, enum dco_peer_feature feature, bo
         atomic_fetch_and(&peer->features, ~(uint32_t)feature);
 }
 
+/* What a new peer has, too. A connection has one TOS for all that it carries. */
+static void set_marking(struct dco_peer *peer, const struct dco_peer_config *config)
+{
+    uint8_t copied = 0;
+
+    if (config->present & DCO_PEER_MARKING) {
+        atomic_store(&peer->ecn, (uint8_t)config->marking.ecn);
+        peer->dscp = config->marking.dscp;
+    }
+    if (!peer->transport->stream && atomic_load(&peer->ecn) == DCO_ECN_NORMAL)
+        copied |= DCO_TOS_ECN;
+    if (!peer->transport->stream && peer->dscp)
+        copied |= DCO_TOS_DSCP;
+    atomic_store(&peer->tos_copied, copied);
+}
+
 void dco_features_apply(struct dco_peer *peer, const struct dco_peer_config *config)
 {
     if (config->present & DCO_PEER_RATE_LIMIT) {
@@ -115,6 +133,7 @@ void dco_features_apply(struct dco_peer *peer, const struct dco_peer_config *con
     }
     if (config->present & DCO_PEER_SOURCE_CHECK)
         peer->own_source_check = config->source_check;
+    set_marking(peer, config);
     dco_features_settle(peer);
 }
 
@@ -135,4 +154,5 @@ void dco_features_describe(const struct dco_peer *peer, struct dco_peer_config *
     config->tx_rate = get_rate(&peer->tx_rate);
     config->rx_rate = get_rate(&peer->rx_rate);
     config->source_check = peer->own_source_check;
+    config->marking = (struct dco_marking){atomic_load(&peer->ecn), peer->dscp};
 }

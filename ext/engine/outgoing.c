@@ -219,6 +219,8 @@ static enum dco_drop message_begin(struct dco_transmit *transmit, struct dco_pee
                                    uint32_t size)
 {
     struct dco_udp_message *message = &transmit->message[transmit->messages];
+    uint8_t mask =
+        atomic_load_explicit(&peer->tos_copied, memory_order_relaxed) & transmit->tos_copied;
     struct dco_endpoint endpoint;
 
     dco_peer_endpoint_read(peer, &endpoint);
@@ -235,6 +237,8 @@ static enum dco_drop message_begin(struct dco_transmit *transmit, struct dco_pee
     *message = (struct dco_udp_message){
         .data = transmit->sealed + transmit->sealed_size,
         .segment = (uint16_t)size,
+        .tos = transmit->tos & mask,
+        .tos_mask = mask,
         .single = size > atomic_load_explicit(&peer->single_above, memory_order_relaxed),
         .owner = peer,
         .remote = endpoint.remote,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/ecn.h"
 #include "engine/deliver.h"
 #include "engine/features.h"
 
@@ -160,6 +161,17 @@ static bool is_ip(const uint8_t *packet, uint32_t size)
     return (packet[0] >> 4 == 4 && size >= 20) || (packet[0] >> 4 == 6 && size >= 40);
 }
 
+/* Routers have told of congestion, or may have. */
+static bool take_mark(struct dco_receive *receive, const struct dco_peer *peer, uint8_t *packet,
+                      uint8_t tos)
+{
+    if (atomic_load_explicit(&peer->ecn, memory_order_relaxed) == DCO_ECN_OFF
+        || dco_ecn_decapsulate(packet, tos))
+        return true;
+    dco_receive_drop(receive, DCO_DROP_RX_ECN, 1);
+    return false;
+}
+
 static void receive_inner(struct dco_receive *receive, struct dco_transport *transport,
                           const struct dco_udp_train *train, struct dco_peer *peer, uint8_t *packet,
                           uint32_t size)
@@ -184,6 +196,8 @@ static void receive_inner(struct dco_receive *receive, struct dco_transport *tra
         dco_receive_drop(receive, DCO_DROP_RX_SOURCE, 1);
         return;
     }
+    if (dco_ecn_matters(train->tos) && !take_mark(receive, peer, packet, train->tos))
+        return;
     features = dco_features(peer);
     if (features && !dco_features_receive(receive, peer, features, packet, size))
         return;
@@ -276,7 +290,7 @@ static void hand_over(struct dco_receive *receive, const struct dco_transport *t
                       const struct dco_udp_train *train, unsigned home, const uint8_t *packet,
                       uint32_t size)
 {
-    struct dco_received head = {transport->id, train->remote, train->local};
+    struct dco_received head = {transport->id, train->tos, train->remote, train->local};
 
     if (!dco_handoff_put(&receive->engine->worker[home].to_open, receive->worker->index, &head,
                          sizeof head, packet, size)) {

@@ -40,6 +40,7 @@ bool dco_receive_handed(struct dco_receive *receive);
 /* What goes with a datagram from one worker to another. */
 struct dco_received {
     uint64_t transport;
+    uint8_t tos;
     struct dco_address remote, local;
 };
 

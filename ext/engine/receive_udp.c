@@ -141,6 +141,7 @@ bool dco_receive_handed(struct dco_receive *receive)
         used += (size + 63) & ~63u;
         train.remote = head.remote;
         train.local = head.local;
+        train.tos = head.tos;
         transport = dco_transport_find(&receive->engine->transports, head.transport);
         if (transport)
             trace_datagram(receive, transport, &train, packet, size);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/ecn.h"
 #include "codec/tcpframe.h"
 #include "engine/features.h"
 #include "engine/outgoing.h"
@@ -94,12 +95,42 @@ __attribute__((cold)) static void count_drop(struct dco_transmit *transmit, stru
     }
 }
 
+/* A message has one TOS: what has another begins the next. Only right before something is sealed,
+ * since what was noted is then that of the last message. That neighbours differ is rare. */
+static void change_tos(struct dco_transmit *transmit, const struct dco_peer *peer, uint16_t head)
+{
+    uint8_t tos = dco_tos_read((const uint8_t *)&head);
+    uint8_t copied = atomic_load_explicit(&peer->tos_copied, memory_order_relaxed);
+
+    if ((tos ^ transmit->tos) & copied || !transmit->head)
+        transmit->growing = false;
+    transmit->head = head;
+    transmit->tos = tos;
+    transmit->tos_copied = UINT8_MAX;
+}
+
+static void note_tos(struct dco_transmit *transmit, const struct dco_peer *peer,
+                     const uint8_t *packet)
+{
+    uint16_t head;
+
+    memcpy(&head, packet, sizeof head);
+    if (head != transmit->head)
+        change_tos(transmit, peer, head);
+}
+
 bool dco_transmit_seal(struct dco_transmit *transmit, struct dco_peer *peer, const uint8_t *data,
                        uint32_t size)
 {
     struct dco_key *key = dco_keyslots_get(&peer->keys, DCO_SLOT_PRIMARY);
-    enum dco_drop drop = key ? seal(transmit, peer, key, data, size) : DCO_DROP_TX_NO_KEY;
+    enum dco_drop drop;
 
+    if (transmit->head) {
+        transmit->head = 0;
+        transmit->tos = transmit->tos_copied = 0;
+        transmit->growing = false;
+    }
+    drop = key ? seal(transmit, peer, key, data, size) : DCO_DROP_TX_NO_KEY;
     if (drop)
         count_drop(transmit, peer, drop, 1);
     return !drop;
@@ -123,6 +154,7 @@ static void transmit_segments(struct dco_transmit *transmit, struct dco_peer *pe
     uint8_t *segment;
     uint32_t size;
 
+    note_tos(transmit, peer, transmit->gso.packet);
     while (dco_gso_next(&transmit->gso, &segment, &size)) {
         enum dco_drop drop = seal(transmit, peer, key, segment, size);
         if (drop) {

@@ -15,8 +15,10 @@ struct dco_transmit {
     uint8_t *sealed; /* packets for the wire, one behind the other */
     uint32_t sealed_size;
     unsigned messages;
-    bool growing;    /* the last message may take another datagram of its size */
-    uint32_t handed; /* bit n: worker n was given something in this batch */
+    bool growing;  /* the last message may take another datagram of its size */
+    uint16_t head; /* first two bytes of the inner packet, which hold its TOS; 0: there is none */
+    uint8_t tos, tos_copied; /* this TOS, and which bits of it may be copied */
+    uint32_t handed;         /* bit n: worker n was given something in this batch */
     struct dco_udp_message message[DCO_SEND_MESSAGES];
     struct dco_transport *transport[DCO_SEND_MESSAGES];
     struct dco_udp_outbox outbox;

@@ -63,10 +63,28 @@ static void set_ancillary(struct dco_udp *udp)
     dco_udp_set_option(udp, IPPROTO_IP, IP_RECVERR, 1);
     if (udp->family == AF_INET6)
         dco_udp_set_option(udp, IPPROTO_IPV6, IPV6_RECVERR, 1);
+    /* An IPv6 socket gets IPv4 too, each with the header that it came with. */
+    dco_udp_set_option(udp, IPPROTO_IP, IP_RECVTOS, 1);
+    if (udp->family == AF_INET6)
+        dco_udp_set_option(udp, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
     if (udp->learn_source && udp->family == AF_INET)
         dco_udp_set_option(udp, IPPROTO_IP, IP_PKTINFO, 1);
     if (udp->learn_source && udp->family == AF_INET6)
         dco_udp_set_option(udp, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+}
+
+/* What the owner of the socket has chosen. */
+static void read_tos(struct dco_udp *udp)
+{
+    int value;
+    socklen_t size = sizeof value;
+
+    if (!getsockopt(udp->fd, IPPROTO_IP, IP_TOS, &value, &size))
+        udp->tos_ipv4 = (uint8_t)value;
+    size = sizeof value;
+    if (udp->family == AF_INET6 && !getsockopt(udp->fd, IPPROTO_IPV6, IPV6_TCLASS, &value, &size))
+        udp->tos_ipv6 = (uint8_t)value;
+    udp->has_tos = udp->tos_ipv4 || udp->tos_ipv6;
 }
 
 /* UDP_GRO of kernels before 5.12 loses datagrams in some forwarding set-ups. */
@@ -155,6 +173,7 @@ int dco_udp_take(struct dco_udp *udp, int fd, const struct dco_transport_config 
     udp->learn_source = !memcmp(udp->local.ip, any, sizeof any);
     set_buffers(udp, config);
     set_path_mtu(udp);
+    read_tos(udp);
     set_ancillary(udp);
     probe_offloads(udp);
     error = dco_udp_set_offloads(udp, offloads);

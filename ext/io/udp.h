@@ -18,7 +18,9 @@ struct dco_udp {
     uint8_t family;
     bool learn_source; /* bound to no address: the source of replies is learned and replayed */
     bool df;
-    unsigned group; /* the first of several sockets for one port: how many there are */
+    uint8_t tos_ipv4, tos_ipv6; /* of all that is sent, unless a message says otherwise */
+    bool has_tos;               /* one of them is not zero */
+    unsigned group;             /* the first of several sockets for one port: how many there are */
     struct dco_address local;
     struct dco_option option[DCO_OPTIONS_MAX];
     unsigned options;
@@ -63,10 +65,11 @@ struct dco_udp_train {
     uint32_t size;
     uint32_t segment;
     bool truncated;
+    uint8_t tos; /* of the outer header: routers may have marked congestion in it */
     struct dco_address remote, local;
 };
 
-#define DCO_UDP_CONTROL 128 /* pktinfo, segment size, overflow counter */
+#define DCO_UDP_CONTROL 160 /* pktinfo, TOS, segment size, overflow counter */
 
 struct dco_udp_inbox {
     uint8_t *buffer; /* DCO_RECV_DATAGRAMS buffers of DCO_RECV_BUFFER bytes */
@@ -92,7 +95,8 @@ struct dco_udp_message {
     uint32_t size;
     uint16_t segment;
     uint16_t packets;
-    bool single; /* larger than the route MTU: segmentation offload would refuse it */
+    uint8_t tos, tos_mask; /* the bits of the mask are as here, the others the socket's */
+    bool single;           /* larger than the route MTU: segmentation offload would refuse it */
     void *owner;
     struct dco_address remote, local;
     int error;       /* result: 0, or the negative errno of why some or all of it was not sent */
@@ -103,7 +107,7 @@ struct dco_udp_outbox {
     struct mmsghdr header[DCO_SEND_MESSAGES];
     struct iovec iov[DCO_SEND_MESSAGES];
     struct sockaddr_in6 name[DCO_SEND_MESSAGES];
-    _Alignas(8) uint8_t control[DCO_SEND_MESSAGES][64];
+    _Alignas(8) uint8_t control[DCO_SEND_MESSAGES][96]; /* pktinfo, TOS, segment size */
 };
 
 /* What a call of dco_udp_send did, for statistics and for what the caller must see to. */

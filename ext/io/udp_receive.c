@@ -43,14 +43,26 @@ void dco_udp_inbox_destroy(struct dco_udp_inbox *inbox)
     inbox->buffer = NULL;
 }
 
-/* Our address, as the destination of what was received. IPv6 gives a link-local one its scope. */
-static void take_local(struct dco_udp_train *train, const struct cmsghdr *c)
+/* Our address is the destination of what was received. */
+static void take_ipv4(struct dco_udp_train *train, const struct cmsghdr *c, bool learn_source)
 {
-    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+    if (c->cmsg_type == IP_TOS) {
+        train->tos = *CMSG_DATA(c);
+    } else if (c->cmsg_type == IP_PKTINFO && learn_source) {
         const struct in_pktinfo *info = (const void *)CMSG_DATA(c);
         train->local.family = AF_INET;
         memcpy(train->local.ip, &info->ipi_spec_dst, 4);
-    } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+    }
+}
+
+/* A link-local one is given its scope. */
+static void take_ipv6(struct dco_udp_train *train, const struct cmsghdr *c, bool learn_source)
+{
+    if (c->cmsg_type == IPV6_TCLASS) {
+        int traffic_class;
+        memcpy(&traffic_class, CMSG_DATA(c), sizeof traffic_class);
+        train->tos = (uint8_t)traffic_class;
+    } else if (c->cmsg_type == IPV6_PKTINFO && learn_source) {
         const struct in6_pktinfo *info = (const void *)CMSG_DATA(c);
         bool mapped = IN6_IS_ADDR_V4MAPPED(&info->ipi6_addr);
         train->local.family = mapped ? AF_INET : AF_INET6;
@@ -60,21 +72,36 @@ static void take_local(struct dco_udp_train *train, const struct cmsghdr *c)
     }
 }
 
+static void take_segment(struct dco_udp_train *train, const struct cmsghdr *c)
+{
+    int segment;
+
+    if (c->cmsg_type != UDP_GRO)
+        return;
+    memcpy(&segment, CMSG_DATA(c), sizeof segment);
+    if (segment > 0)
+        train->segment = (uint32_t)segment;
+}
+
+static void take_overflows(struct dco_udp *udp, const struct cmsghdr *c)
+{
+    uint32_t overflows;
+
+    if (c->cmsg_type != SO_RXQ_OVFL)
+        return;
+    memcpy(&overflows, CMSG_DATA(c), sizeof overflows);
+    dco_counter_set(&udp->overflows, overflows);
+}
+
 /* Ancillary data comes in any order and may be absent. */
 static void take_ancillary(struct dco_udp *udp, struct dco_udp_train *train, struct msghdr *header)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
-        if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
-            int segment;
-            memcpy(&segment, CMSG_DATA(c), sizeof segment);
-            if (segment > 0)
-                train->segment = (uint32_t)segment;
-        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
-            uint32_t overflows;
-            memcpy(&overflows, CMSG_DATA(c), sizeof overflows);
-            dco_counter_set(&udp->overflows, overflows);
-        } else if (udp->learn_source) {
-            take_local(train, c);
+        switch (c->cmsg_level) {
+        case IPPROTO_IP: take_ipv4(train, c, udp->learn_source); break;
+        case IPPROTO_IPV6: take_ipv6(train, c, udp->learn_source); break;
+        case IPPROTO_UDP: take_segment(train, c); break;
+        case SOL_SOCKET: take_overflows(udp, c); break;
         }
     }
 }
@@ -87,6 +114,7 @@ static void take_train(struct dco_udp *udp, struct dco_udp_inbox *inbox, int i)
     train->data = inbox->iov[i].iov_base;
     train->size = inbox->message[i].msg_len;
     train->segment = train->size;
+    train->tos = 0;
     train->truncated = header->msg_flags & MSG_TRUNC;
     dco_address_fold((struct sockaddr *)&inbox->name[i], &train->remote);
     if (udp->learn_source)

@@ -43,6 +43,20 @@ static void put_source(const struct dco_udp *udp, struct msghdr *header,
     }
 }
 
+/* The cmsg is that of the destination, also on an IPv6 socket that sends IPv4. */
+static void put_tos(const struct dco_udp *udp, struct msghdr *header,
+                    const struct dco_udp_message *message)
+{
+    bool ipv4 = message->remote.family == AF_INET;
+    uint8_t own = ipv4 ? udp->tos_ipv4 : udp->tos_ipv6;
+    int tos = (own & ~message->tos_mask) | message->tos;
+
+    if (tos == own)
+        return;
+    put_control(header, ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TOS : IPV6_TCLASS, &tos,
+                sizeof tos);
+}
+
 static void fill(const struct dco_udp *udp, struct dco_udp_outbox *outbox, unsigned i,
                  const struct dco_udp_message *message)
 {
@@ -58,6 +72,8 @@ static void fill(const struct dco_udp *udp, struct dco_udp_outbox *outbox, unsig
     header->msg_controllen = 0;
     header->msg_flags = 0;
     put_source(udp, header, &message->local);
+    if (message->tos || udp->has_tos)
+        put_tos(udp, header, message);
     if (message->packets > 1)
         put_control(header, IPPROTO_UDP, UDP_SEGMENT, &message->segment, sizeof(uint16_t));
     if (!header->msg_controllen)

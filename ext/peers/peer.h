@@ -84,6 +84,8 @@ struct dco_peer {
     _Atomic uint32_t single_above;     /* larger datagrams exceed the route MTU: no GSO for them */
     _Atomic uint32_t path_limit;       /* largest datagram that the path carries, learned with DF */
     _Atomic uint64_t path_limit_until_ns;
+    _Atomic uint8_t tos_copied; /* bits of an inner TOS that the outer header gets */
+    _Atomic uint8_t ecn;        /* enum dco_ecn */
     struct dco_keyslots keys;
     struct dco_seqlock endpoint_lock;
     _Atomic uint64_t endpoint[DCO_ENDPOINT_WORDS];
@@ -92,6 +94,7 @@ struct dco_peer {
     /* engine lock */
     enum dco_source_check own_source_check;
     uint8_t vpn_ipv4[4], vpn_ipv6[16];
+    bool dscp;
     struct dco_lpm_route *routes; /* VPN addresses and iroutes */
     struct dco_peer_address address[2];
     int address_current; /* which of the two is in the map; -1: none */

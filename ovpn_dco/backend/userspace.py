@@ -35,6 +35,7 @@ from ..model import (
     KeySlot,
     KeySwapNeeded,
     KeySwapReason,
+    Marking,
     Mode,
     Offload,
     Offloads,
@@ -65,6 +66,8 @@ FEATURES = frozenset(
         Feature.SOURCE_CHECK_LOOSE,
         Feature.PEER_MESSAGES,
         Feature.RATE_LIMIT,
+        Feature.ECN,
+        Feature.DSCP,
     }
 )
 
@@ -72,6 +75,7 @@ FEATURES = frozenset(
 SETTINGS: dict[str, tuple[type[PeerSetting], Callable[..., PeerSetting]]] = {
     "rate_limit": (RateLimit, RateLimit),
     "source_check": (SourceCheck, SourceCheck.numbered),
+    "marking": (Marking, Marking.numbered),
 }
 
 TUN_NODE = "/dev/net/tun"

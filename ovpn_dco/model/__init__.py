@@ -38,6 +38,7 @@ from .kinds import (
     Cipher,
     DeleteReason,
     DropReason,
+    Ecn,
     KeySlot,
     Mode,
     SourceCheck,
@@ -49,6 +50,7 @@ from .offloads import (
     Offloads,
 )
 from .settings import (
+    Marking,
     PeerSetting,
     RateLimit,
 )
@@ -74,6 +76,7 @@ __all__ = [
     "DeleteReason",
     "DeviceStats",
     "DropReason",
+    "Ecn",
     "EpochKey",
     "Event",
     "Feature",
@@ -84,6 +87,7 @@ __all__ = [
     "KeySlot",
     "KeySwapNeeded",
     "KeySwapReason",
+    "Marking",
     "Mode",
     "NameType",
     "Offload",

@@ -118,6 +118,20 @@ class SourceCheck(enum.Enum):
         return list(cls)[number]
 
 
+class Ecn(enum.IntEnum):
+    """What becomes of congestion marks on the way of a peer's packets: RFC 6040. Over UDP; a TCP
+    connection sees to the congestion of its way itself."""
+
+    NORMAL = 0
+    """The outer header gets the ECN field of the inner one, and marks that routers put on outer
+    headers are brought into the inner ones. For peers that do the latter as well."""
+    COMPATIBILITY = 1
+    """Outer headers have no ECN, so that routers drop instead of marking; marks that arrive are
+    brought in. For peers that would lose them."""
+    OFF = 2
+    """Neither: for a network that spoils the field."""
+
+
 class DropReason(enum.Enum):
     """Why a packet was dropped; the value is the number in the engine, `text` the meaning."""
 
@@ -157,6 +171,7 @@ class DropReason(enum.Enum):
     RX_EMPTY = "no inner packet"
     RX_SOURCE = "inner source address is not the peer's"
     RX_RATE_LIMIT = "peer has sent more than its rate limit"
+    RX_ECN = "congestion marked on a packet whose flow knows no ECN"
     RX_TUN_DOWN = "interface is down or gone"
     RX_TUN_BACKLOG = "reader of the packet descriptor is too slow"
     RX_TUN_WRITE = "interface refused the packet"

@@ -60,3 +60,5 @@ class Feature(enum.Enum):
     SOURCE_CHECK_LOOSE = "a loose source check, and one for each peer"
     PEER_MESSAGES = "messages of peers inside the data channel"
     RATE_LIMIT = "a rate limit for each peer"
+    ECN = "explicit congestion notification through the tunnel"
+    DSCP = "outer headers with the DSCP of the inner ones"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .kinds import SourceCheck
+from .kinds import Ecn, SourceCheck
 
 
 @dataclass(frozen=True)
@@ -22,5 +22,20 @@ class RateLimit:
     receive_burst_bytes: int = 0
 
 
-PeerSetting: TypeAlias = RateLimit | SourceCheck
+@dataclass(frozen=True)
+class Marking:
+    """What outer headers have of inner ones over UDP, and what marks of routers do.
+
+    `dscp`: outer headers tell what kind of traffic is inside."""
+
+    ecn: Ecn = Ecn.NORMAL
+    dscp: bool = False
+
+    @classmethod
+    def numbered(cls, ecn: int, dscp: int) -> Marking:
+        """From the numbers of the core."""
+        return cls(Ecn(ecn), dscp=bool(dscp))
+
+
+PeerSetting: TypeAlias = RateLimit | SourceCheck | Marking
 """Each is the field of `PeerInfo` with its name, and is handed over with the peer."""

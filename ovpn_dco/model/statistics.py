@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .kinds import Address, DropReason, SourceCheck, TransportKind
 from .offloads import Offload, Offloads
-from .settings import RateLimit
+from .settings import Marking, RateLimit
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class PeerInfo:
     stats: PeerStats
     rate_limit: RateLimit
     source_check: SourceCheck
+    marking: Marking
 
 
 @dataclass(frozen=True)

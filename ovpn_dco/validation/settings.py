@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from ..model import RateLimit, SourceCheck
+from ..model import Ecn, Marking, RateLimit, SourceCheck
 from .arguments import bounded
 from .rules import refuse
 
@@ -45,3 +45,12 @@ def source_check(value: object, *, of_device: bool = False) -> SourceCheck:
         message = f"must be {', '.join(names[:-1])} or {names[-1]}, not {value!r}"
         raise refuse(errno.EINVAL, "source_check", message)
     return SourceCheck(name)
+
+
+def marking(ecn: object, dscp: object) -> Marking:
+    """What `Peer.set_marking` says. InvalidArgument."""
+    found = ecn if isinstance(ecn, Ecn) else Ecn.__members__.get(str(ecn).upper())
+    if found is None:
+        message = f"must be normal, compatibility or off, not {ecn!r}"
+        raise refuse(errno.EINVAL, "ecn", message)
+    return Marking(found, bool(dscp))

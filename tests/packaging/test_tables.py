@@ -67,6 +67,7 @@ def test_counters(macro_name: str, dataclass: type) -> None:
     ("name", "prefix", "python"),
     [
         ("dco_mode", "DCO_MODE_", model.Mode),
+        ("dco_ecn", "DCO_ECN_", model.Ecn),
         ("dco_slot", "DCO_SLOT_", model.KeySlot),
         ("dco_delete_reason", "DCO_DELETED_", model.DeleteReason),
     ],

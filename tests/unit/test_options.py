@@ -17,8 +17,8 @@ from ovpn_dco import KeySlot, Mode
 SO_ERROR, SO_INCOMING_CPU, SO_INCOMING_NAPI_ID, SO_MEMINFO = 4, 49, 56, 55
 SO_BUF_LOCK, SO_RXQ_OVFL, SO_SNDBUFFORCE, SO_RCVBUFFORCE = 72, 40, 32, 33
 UDP_SEGMENT, UDP_GRO = 103, 104
-IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVERR = 8, 10, 11
-IPV6_MTU_DISCOVER, IPV6_RECVERR, IPV6_RECVPKTINFO = 23, 25, 49
+IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVERR, IP_RECVTOS = 8, 10, 11, 13
+IPV6_MTU_DISCOVER, IPV6_RECVERR, IPV6_RECVPKTINFO, IPV6_RECVTCLASS = 23, 25, 49, 66
 
 # Not settings but what was measured last: reading them tells of the traffic, or clears them.
 MEASURED = {
@@ -160,8 +160,10 @@ def test_what_is_compared_holds_what_we_set() -> None:
         (socket.SOL_SOCKET, SO_RXQ_OVFL),
         (socket.IPPROTO_IP, IP_MTU_DISCOVER),
         (socket.IPPROTO_IP, IP_RECVERR),
+        (socket.IPPROTO_IP, IP_RECVTOS),
         (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER),
         (socket.IPPROTO_IPV6, IPV6_RECVERR),
+        (socket.IPPROTO_IPV6, IPV6_RECVTCLASS),
         (socket.IPPROTO_IPV6, IPV6_RECVPKTINFO),
         (socket.IPPROTO_UDP, UDP_GRO),
     }
