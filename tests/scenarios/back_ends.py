@@ -37,6 +37,18 @@ class BackEnd(Protocol):
     def take_socket_away(self, sock: socket.socket, transport: dco.Transport) -> None:
         """What the death of the process that owns the socket is for the device."""
 
+    def control_packets(self, device: dco.Device, sock: socket.socket) -> list[bytes]:
+        """What is not data, and has come to the owner of the socket."""
+
+    def send_control(
+        self,
+        transport: dco.Transport,
+        sock: socket.socket,
+        packet: bytes,
+        remote: dco.Address | None,
+    ) -> None:
+        """Sends a packet of the owner's; `remote` is None on a connection."""
+
     def send_singly(self, device: dco.Device) -> None:
         """From now on a firewall sees every datagram by itself, never a train of them."""
 
@@ -77,6 +89,18 @@ class Userspace:
     def take_socket_away(self, sock: socket.socket, transport: dco.Transport) -> None:
         transport.close()
         sock.close()
+
+    def control_packets(self, device: dco.Device, sock: socket.socket) -> list[bytes]:
+        return [packet.data for packet in device.control.receive()]
+
+    def send_control(
+        self,
+        transport: dco.Transport,
+        sock: socket.socket,
+        packet: bytes,
+        remote: dco.Address | None,
+    ) -> None:
+        transport.send_control(packet, remote)
 
     def send_singly(self, device: dco.Device) -> None:
         device.set_offloads(dco.Offload.ALL & ~dco.Offload.UDP_GSO)
