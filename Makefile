@@ -206,7 +206,7 @@ interop: build $(VENV)/.extra-test ## every case against stock openvpn; writes d
 # The gate runs the sequence in the kernel's own variants, and quicker.
 selftests: build $(VENV)/.extra-test ## the kernel driver's selftests in every combination, ten minutes
 	@tools/system-packages test
-	OVPN_DCO_SELFTESTS=all $(PY) -m pytest tests/scenarios $(PYTEST_ARGS)
+	OVPN_DCO_SELFTESTS=all $(PY) -m pytest -n $(TEST_JOBS) tests/scenarios $(PYTEST_ARGS)
 
 docs: build $(VENV)/.extra-docs ## documentation with the API reference, in build/docs
 	$(PY) -m sphinx -q -W -b html docs build/docs
