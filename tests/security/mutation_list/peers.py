@@ -107,8 +107,8 @@ MUTATIONS = [
         "peer-of-the-train",
         "tests/security/test_isolation.py::test_trains_may_mix_peers_and_opcodes",
         RECEIVE_UDP,
-        "struct dco_peer *peer = find_peer(receive, transport, train, dco_wire_peer_id(packet));",
-        "struct dco_peer *peer = find_peer(receive, transport, train, dco_wire_peer_id(train->data));",
+        "*peer = find_peer(receive, transport, train, dco_wire_peer_id(packet));",
+        "*peer = find_peer(receive, transport, train, dco_wire_peer_id(train->data));",
     ),
     Mutation(
         "control-overflow-not-counted",
