@@ -200,7 +200,7 @@ instructions: build/c/gcc/instructions ## instructions per packet, against their
 # The page is written when tests failed, too: it shows the last result, whatever that is.
 interop: build $(VENV)/.extra-test ## every case against stock openvpn; writes docs/interop.md
 	@tools/system-packages test
-	OVPN_DCO_INTEROP=all $(PY) -m pytest tests/interop --junitxml=build/interop.xml $(PYTEST_ARGS); \
+	OVPN_DCO_INTEROP=all $(PY) -m pytest tests/interop -n $(TEST_JOBS) --junitxml=build/interop.xml $(PYTEST_ARGS); \
 	    code=$$?; $(PY) tools/interop-page build/interop.xml && exit $$code
 
 # The gate runs the sequence in the kernel's own variants, and quicker.

@@ -184,6 +184,8 @@ class Device:
         device = cls(engine, mode=mode, inner=inner, source_check=verdict, max_peers=max_peers)
         try:
             inner.open(engine, packed_addresses, up)
+            if tun_fd is not None and state is None:
+                inner.check_framing()
             if state is not None:
                 device._restore(engine, state, fds[state.tun_queues :])
             if start:

@@ -73,6 +73,17 @@ class InnerSide:
         if asked.persist and not interface.persistent:
             engine.set_persistent(True)
 
+    def check_framing(self) -> None:
+        """Refuses an adopted TUN whose packets begin with something else than the IP header, as
+        far as that can be seen."""
+        if not self._backend.interface().name:
+            return
+        with contextlib.suppress(InterfaceMissing, PermissionDenied):
+            if self._at_interface(
+                lambda name, where: net.has_packet_information(name, namespace=where)
+            ):
+                raise refuse(errno.EPROTO, "tun_fd", "is a TUN without IFF_NO_PI")
+
     def close(self) -> None:
         """Lets go of the namespace."""
         with self._lock:

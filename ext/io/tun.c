@@ -191,8 +191,6 @@ static int adopt_interface(struct dco_tun *tun, const struct ifreq *request)
 
     if ((request->ifr_flags & (IFF_TUN | IFF_TAP)) != IFF_TUN)
         return -EPROTOTYPE;
-    if (!(request->ifr_flags & IFF_NO_PI))
-        return -EPROTO;
     tun->interface = true;
     tun->vnet = request->ifr_flags & IFF_VNET_HDR;
     if (tun->vnet && ioctl(tun->queue[0], TUNGETVNETHDRSZ, &size))

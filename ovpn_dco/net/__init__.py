@@ -2,7 +2,13 @@
 
 pyroute2 is imported when the first interface is configured, not before."""
 
-from .interface import InterfaceConfig, configure, get_index, get_mtu
+from .interface import (
+    InterfaceConfig,
+    configure,
+    get_index,
+    get_mtu,
+    has_packet_information,
+)
 from .namespace import Netns, is_current, open_namespace, run_in_namespace
 from .peer_routes import PeerRoutes
 from .route_monitor import RouteMonitor
@@ -15,6 +21,7 @@ __all__ = [
     "configure",
     "get_index",
     "get_mtu",
+    "has_packet_information",
     "is_current",
     "open_namespace",
     "run_in_namespace",

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import error_for
 from .namespace import run_in_namespace
-from .rtnetlink import usable_at_once
+from .rtnetlink import naming, rtnetlink, usable_at_once
 
 SIOCGIFMTU, SIOCGIFINDEX = 0x8921, 0x8933
 IFF_UP = 1
@@ -69,6 +69,21 @@ def _configure(name: str, config: InterfaceConfig, missing_only: bool) -> None:
         raise error_for(error.code, f"{name} {step}: {os.strerror(error.code)}") from None
     except OSError as error:
         raise error_for(error.errno or 0, f"{name} {step}: {error.strerror}") from None
+
+
+def has_packet_information(name: str, *, namespace: int = -1) -> bool:
+    """Whether packets of a TUN begin with four bytes of `struct tun_pi`: it was made without
+    IFF_NO_PI (IFLA_TUN_PI of linux/if_link.h, from Linux 4.17; an older one says False).
+
+    TUNGETIFF cannot tell: its answer has IFF_NOFILTER in the same bit. DcoError if there is no
+    such interface."""
+    return run_in_namespace(namespace, lambda: _has_packet_information(name))
+
+
+def _has_packet_information(name: str) -> bool:
+    with rtnetlink() as route, naming(f"interface {name}"):
+        (link,) = route.get_links(socket.if_nametoindex(name))
+        return bool(link.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_TUN_PI"))
 
 
 def _missing(route: Any, index: int, config: InterfaceConfig) -> InterfaceConfig:

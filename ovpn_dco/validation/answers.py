@@ -92,7 +92,7 @@ ANSWERS: dict[tuple[str, int], tuple[str, str]] = {
     ("query_transport", errno.ENOENT): ("transport", "is closed"),
     ("query_transport", errno.ENOTSOCK): ("transport", "is closed"),
     ("adopt_tun", errno.EPROTOTYPE): ("tun_fd", "is a TAP: Ethernet frames cannot be carried"),
-    ("adopt_tun", errno.EPROTO): ("tun_fd", "is a TUN without IFF_NO_PI, or with odd headers"),
+    ("adopt_tun", errno.EPROTO): ("tun_fd", "is a TUN with odd headers"),
     ("adopt_tun", errno.EBADFD): ("tun_fd", "is a TUN that is attached to no interface"),
     ("adopt_tun", errno.EINVAL): ("tun_fd", "gives no packets: a file or directory"),
     ("adopt_tun", errno.EXDEV): ("tun_fd", "names queues that are not of one interface"),

@@ -32,7 +32,8 @@ from ovpn_dco.testing import Namespace
 
 pytestmark = SYSTEM
 
-TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x1, 0x1000  # linux/if_tun.h
+TUNSETIFF = 0x400454CA  # linux/if_tun.h
+IFF_TUN, IFF_TAP, IFF_NO_PI = 0x1, 0x2, 0x1000
 
 
 def index_of(namespace: Namespace, name: str) -> int:
@@ -316,6 +317,23 @@ def test_interfaces_that_cannot_be_taken_over(other: Namespace) -> None:
             dco.Device.open(name, mode=Mode.P2P, netns=other.fd, persist=True)
         assert caught.value.attribute == "name"
         assert other.has_interface(name)
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (IFF_TAP | IFF_NO_PI, "is a TAP"),
+        (IFF_TUN, "without IFF_NO_PI"),
+        (0, "attached to no interface"),
+    ],
+    ids=["TAP", "packet information", "nothing"],
+)
+def test_descriptors_that_carry_no_ip_packets(other: Namespace, flags: int, why: str) -> None:
+    with other.enter(), open("/dev/net/tun", "r+b", buffering=0) as tun:
+        if flags:
+            fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", b"given0", flags))
+        with pytest.raises(dco.DcoError, match=f"tun_fd.*{why}"):
+            dco.Device.open("label", mode=Mode.P2P, tun_fd=tun.fileno())
 
 
 def test_interface_that_another_tool_made(other: Namespace) -> None:

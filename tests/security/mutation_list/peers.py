@@ -242,4 +242,18 @@ MUTATIONS = [
             ),
         )
     ),
+    Mutation(
+        "packet-information-not-looked-up",
+        "tests/system/test_interface.py::test_descriptors_that_carry_no_ip_packets",
+        "ovpn_dco/device.py",
+        "            if tun_fd is not None and state is None:\n",
+        "            if tun_fd is not None and state is None and mtu < 0:\n",
+    ),
+    Mutation(
+        "tap-not-told-from-tun",
+        "tests/system/test_interface.py::test_descriptors_that_carry_no_ip_packets",
+        "ext/io/tun.c",
+        "(request->ifr_flags & (IFF_TUN | IFF_TAP)) != IFF_TUN",
+        "!(request->ifr_flags & (IFF_TUN | IFF_TAP))",
+    ),
 ]
