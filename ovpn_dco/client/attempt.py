@@ -46,6 +46,7 @@ from ..protocol.session_events import (
 )
 from ..runtime.control import ControlDriver
 from ..runtime.data_channel import DataChannel
+from ..runtime.marking import ecn_of_server, set_marking
 from ..runtime.profile import check_agreement
 from ..transport import Transport
 from .farewell import MOST, REPEAT_S, Farewell
@@ -303,6 +304,13 @@ class Attempt:
             remote=None if self._transport.kind is TransportKind.TCP else self.address,
             keepalive_interval_s=interval_s,
             keepalive_timeout_s=timeout_s,
+        )
+        assert self._pushed is not None
+        set_marking(
+            self._channel.peer,
+            self._device.features,
+            ecn=ecn_of_server(self._pushed),
+            dscp=self.config.transport.passtos,
         )
         self._agreement = event.agreement
 

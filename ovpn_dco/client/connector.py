@@ -19,6 +19,7 @@ from ..protocol.authtoken import ClientLogin
 from ..protocol.session_client import ClientSession
 from ..protocol.tlscontext import TlsSource
 from ..runtime.control import ControlDriver
+from ..runtime.marking import peer_info_lines
 from ..runtime.profile import client_profile, for_remote, session_settings
 from ..runtime.sockets import connect_tcp, family_of, open_udp
 from ..runtime.wrap_profile import client_wrapping
@@ -123,7 +124,12 @@ class Connector:
         return ClientSession(
             settings,
             login,
-            client_profile(config, settings, sso_methods=self._sso_methods),
+            client_profile(
+                config,
+                settings,
+                sso_methods=self._sso_methods,
+                lines=peer_info_lines(self._device.features),
+            ),
             wrapping=client_wrapping(config),
             address=address,
         )

@@ -155,6 +155,15 @@ _TRANSPORT = [
     _supported("rcvbuf", BOTH, 1, 1, into("transport.rcvbuf", integer(0))),
     _supported("mark", BOTH, 1, 1, into("transport.mark", integer(0, 2**32 - 1))),
     _supported("multihome", BOTH, 0, 0, flag("transport.multihome")),
+    _supported(
+        "passtos",
+        BOTH,
+        0,
+        0,
+        flag("transport.passtos"),
+        "the DSCP of packets inside; ECN needs no directive",
+        connection=True,
+    ),
     _supported("tcp-nodelay", BOTH, 0, 0, flag("transport.tcp_nodelay")),
     _supported(
         "max-packet-size",
@@ -359,9 +368,7 @@ _ACCEPTED = [
     *_warned("tls-exit single-session remap-usr1", "no effect: the application decides"),
     *_warned("stale-routes-check", "no effect: routes go with their client"),
     *_warned("compat-mode", "no effect: old defaults are not brought back"),
-    *_warned(
-        "passtos mtu-disc shaper", "no effect with an offloaded data channel", connection=True
-    ),
+    *_warned("mtu-disc shaper", "no effect with an offloaded data channel", connection=True),
     *_warned("mtu-test tun-mtu-extra route-delay", "no effect", connection=True),
     *_warned("allow-recursive-routing", "no effect: packets to the server never enter the tunnel"),
     *_warned("remote-random-hostname", "no effect: names are taken as they are"),

@@ -40,8 +40,10 @@ MAX_CLIENTS = 1024
 MAX_ROUTES_PER_CLIENT = 256
 
 
-def _requirements(protocols: set[Protocol], epoch: Epoch) -> set[Feature]:
+def _requirements(protocols: set[Protocol], epoch: Epoch, *, passtos: bool) -> set[Feature]:
     needed = {Feature.TCP if protocol.is_tcp else Feature.UDP for protocol in protocols}
+    if passtos and Feature.UDP in needed:
+        needed.add(Feature.DSCP)
     return needed | ({Feature.EPOCH_KEYS} if epoch is Epoch.REQUIRE else set())
 
 
@@ -106,7 +108,12 @@ class ClientConfig:
     def requirements(self) -> set[Feature]:
         """What the back end must be able to do for this configuration."""
         protocols = {self.remote_protocol(remote) for remote in self.remotes}
-        return _requirements(protocols or {self.transport.protocol}, self.data.epoch)
+        transports = [self.transport, *(r.transport for r in self.remotes if r.transport)]
+        return _requirements(
+            protocols or {self.transport.protocol},
+            self.data.epoch,
+            passtos=any(transport.passtos for transport in transports),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +258,8 @@ class ServerConfig:
 
         Files of `client-config-dir`, and a hook in their place, may route networks to clients."""
         protocols = {protocol for _, _, protocol in self.listeners()}
-        needed = _requirements(protocols, self.data.epoch)
+        passtos = self.transport.passtos
+        needed = _requirements(protocols, self.data.epoch, passtos=passtos)
         if self.pool.client_config_dir is not None or self.hooks.client_connect is not None:
             needed.add(Feature.IROUTES)
         return needed

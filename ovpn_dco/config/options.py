@@ -98,6 +98,7 @@ class TransportConfig:
     rcvbuf: int | None = None
     mark: int | None = None
     multihome: bool = False
+    passtos: bool = False
     tcp_nodelay: bool = False
     max_packet_size: int = 1250
     connect_timeout_s: int = 120

@@ -171,6 +171,12 @@ COMMON: tuple[Rule, ...] = (
         Severity.WARNING,
     ),
     Rule(
+        lambda s: _tcp(s) and s.config.transport.passtos,
+        "passtos",
+        "no effect on TCP, whose connections carry all packets alike",
+        Severity.WARNING,
+    ),
+    Rule(
         lambda s: s.config.wrap.key_direction is not None and not _wraps(s)[0] and any(_wraps(s)),
         "key-direction",
         "no effect without tls-auth",

@@ -144,6 +144,7 @@ def _transport(transport: TransportConfig, *, bind: bool) -> Lines:
         ("rcvbuf", transport.rcvbuf, default.rcvbuf),
         ("mark", transport.mark, default.mark),
         ("multihome", transport.multihome, default.multihome),
+        ("passtos", transport.passtos, default.passtos),
         ("tcp-nodelay", transport.tcp_nodelay, default.tcp_nodelay),
         ("rport", transport.remote_port, default.remote_port),
         ("explicit-exit-notify", transport.explicit_exit_notify, default.explicit_exit_notify),

@@ -8,9 +8,10 @@ ClientSession(settings, client_login(own), client_profile(own, settings),
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 from typing import TypeAlias
 
 from ..config import (
@@ -99,13 +100,18 @@ def client_login(config: ClientConfig, credentials: Credentials | None = None) -
 
 
 def client_profile(
-    config: ClientConfig, settings: SessionSettings, *, sso_methods: Iterable[str] = ()
+    config: ClientConfig,
+    settings: SessionSettings,
+    *,
+    sso_methods: Iterable[str] = (),
+    lines: Mapping[str, str] = MappingProxyType({}),
 ) -> ClientProfile:
     """What a client says about itself in sessions with these settings, and takes of what is
     pushed. `sso_methods` are those that somebody is there to answer, of webauth, openurl and
-    crtext. ConfigError for a `setenv` that cannot be announced."""
+    crtext; `lines` of peer info are told in any case. ConfigError for a `setenv` that cannot be
+    announced."""
     return ClientProfile(
-        announcement=_announcement(config, settings, sso_methods),
+        announcement=_announcement(config, settings, sso_methods, lines),
         filters=tuple(PullFilter(action, prefix) for action, prefix in config.pull.filters),
         no_pull=not config.routes.pull,
     )
@@ -155,7 +161,10 @@ def _outer_headers(protocol: Protocol) -> int:
 
 
 def _announcement(
-    config: ClientConfig, settings: SessionSettings, sso_methods: Iterable[str]
+    config: ClientConfig,
+    settings: SessionSettings,
+    sso_methods: Iterable[str],
+    lines: Mapping[str, str],
 ) -> Announcement:
     said = dict(config.environment)
     methods = {*filter(None, said.pop("IV_SSO", "").split(",")), *sso_methods}
@@ -168,7 +177,7 @@ def _announcement(
             ciphers=settings.ciphers,
             mtu_max=config.mtu.tun_mtu_max,
             sso_methods=methods,
-            extra={name: value for name, value in said.items() if name.startswith(prefixes)},
+            extra={n: value for n, value in said.items() if n.startswith(prefixes)} | dict(lines),
         )
     except TextRefused as error:
         raise unusable("setenv", error.strerror or "") from None

@@ -15,7 +15,7 @@ from typing import Any
 from ..config import ClientOverrides, ServerConfig
 from ..device import Device
 from ..errors import AlreadyExists, DcoError, InvalidArgument, NotFound
-from ..model import Address, Cipher, ControlTransport, PeerEvent, PeerStats
+from ..model import Address, Cipher, ControlTransport, Ecn, PeerEvent, PeerStats
 from ..net.rtnetlink import IpNetwork
 from ..protocol.challenge import PendingRequest
 from ..protocol.keyevents import KeyExpired, KeyPromotionDue
@@ -28,6 +28,7 @@ from ..protocol.messages import (
     Refused,
     Restart,
 )
+from ..protocol.peerinfo import Announcement
 from ..protocol.session_events import (
     AuthRequired,
     ControlMessage,
@@ -43,6 +44,7 @@ from ..protocol.table import Path, SessionTable
 from ..runtime.clock import Clock
 from ..runtime.control import ControlDriver
 from ..runtime.data_channel import DataChannel
+from ..runtime.marking import ecn_of_client, pushed_to, set_marking
 from ..runtime.profile import check_agreement
 from .authentication import NO_NAME, Authenticator, Identity, SessionLogin
 from .hooks import LoginDenied
@@ -97,6 +99,7 @@ class Connection:
         self._login = SessionLogin(shared.authenticator)
         self._tasks: set[asyncio.Task[None]] = set()
         self._settings: ClientSettings | None = None
+        self._ecn = Ecn.COMPATIBILITY
         self._networks: tuple[IpNetwork, ...] = ()
         self._lease: Lease | None = None
         self._peer_id: int | None = None
@@ -257,9 +260,9 @@ class Connection:
         self._networks = networks_of(settings.overrides, self._shared.config.pool)
         await self._shared.system_routes.hold(self._networks)
         if self.session.is_undecided:
-            self._accept(identity, settings, asked.announcement.mtu_max)
+            self._accept(identity, settings, asked.announcement)
 
-    def _accept(self, identity: Identity, settings: ClientSettings, mtu_max: int | None) -> None:
+    def _accept(self, identity: Identity, settings: ClientSettings, said: Announcement) -> None:
         """Lets the client in; what it was before goes only if nothing speaks against that."""
         shared, now = self._shared, self._shared.clock.now()
         agreement = self.session.agree(now)
@@ -271,13 +274,13 @@ class Connection:
             raise LoginDenied(str(error)) from None
         if settings.overrides.username is not None:
             identity = self._login.rename(settings.overrides.username, now=now)
-        self._settings = settings
+        self._settings, self._ecn = settings, ecn_of_client(said)
         lease = self._take_place(identity, settings.overrides)
         self.session.accept(
             now,
             username=identity.username,
             peer_id=self._peer_id or 0,
-            options=(*self._options(settings, lease, mtu_max), *identity.pushed_options),
+            options=(*self._options(settings, lease, said), *identity.pushed_options),
         )
 
     def _take_place(self, identity: Identity, overrides: ClientOverrides) -> Lease:
@@ -299,9 +302,7 @@ class Connection:
             shared.by_name[name] = self
         return self._lease
 
-    def _options(
-        self, settings: ClientSettings, lease: Lease, mtu_max: int | None
-    ) -> Iterator[str]:
+    def _options(self, settings: ClientSettings, lease: Lease, said: Announcement) -> Iterator[str]:
         """What is pushed; the token is a secret and comes apart."""
         config = self._shared.config
         yield from settings.options
@@ -309,8 +310,9 @@ class Connection:
         yield from lease.pushed_options(
             settings.overrides.ipv6_remote or (server.ip if server else None)
         )
-        if mtu_max is not None:
-            yield f"tun-mtu {min(mtu_max, config.mtu.tun_mtu)}"
+        if said.mtu_max is not None:
+            yield f"tun-mtu {min(said.mtu_max, config.mtu.tun_mtu)}"
+        yield from pushed_to(said, self._shared.device.features)
 
     def _accept_again(self, identity: Identity) -> None:
         now = self._shared.clock.now()
@@ -349,6 +351,8 @@ class Connection:
             keepalive_interval_s=keepalive.ping_s,
             keepalive_timeout_s=keepalive.restart_s or keepalive.exit_s,
         )
+        passtos = shared.config.transport.passtos
+        set_marking(channel.peer, shared.device.features, ecn=self._ecn, dscp=passtos)
         self._channel, self._cipher = channel, event.agreement.cipher
         shared.by_peer[event.peer_id] = self
         self._own_networks(channel, self._settings.overrides.iroutes)

@@ -19,6 +19,8 @@ from ovpn_dco.errors import DcoError, LimitReached, NotFound, UnsupportedError
 from ovpn_dco.model import (
     ControlPacket,
     DeleteReason,
+    Ecn,
+    Feature,
     KeySlot,
     KeySwapNeeded,
     KeySwapReason,
@@ -41,6 +43,7 @@ class FakePeer:
     def __init__(self) -> None:
         self.keys: dict[KeySlot, int] = {}
         self.keepalive: tuple[int, int] | None = None
+        self.marking: dict[str, Any] = {}
         self.deleted = False
         self.messages: list[bytes] = []
         self.sealed = 0
@@ -50,6 +53,9 @@ class FakePeer:
         if self.error:
             raise self.error
         self.messages.append(data)
+
+    def set_marking(self, **marking: Any) -> None:
+        self.marking = marking
 
     def set_keepalive(self, *, interval_s: int, timeout_s: int) -> None:
         self.keepalive = interval_s, timeout_s
@@ -71,6 +77,8 @@ class FakePeer:
 
 
 class FakeDevice:
+    features = frozenset({Feature.ECN, Feature.DSCP})
+
     def __init__(self) -> None:
         self.peer = FakePeer()
         self.added: dict[str, Any] = {}
@@ -177,6 +185,20 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
         await test()
 
     asyncio.run(checked())
+
+
+@pytest.mark.parametrize(
+    ("pushed", "ecn"), [((), Ecn.COMPATIBILITY), (("setenv-safe DCO_ECN 1",), Ecn.NORMAL)]
+)
+@pytest.mark.parametrize("passtos", [False, True])
+def test_outer_headers_are_as_the_server_can_take_them(
+    pushed: tuple[str, ...], ecn: Ecn, passtos: bool
+) -> None:
+    async def test() -> None:
+        link = Link(client_config(*["passtos"] * passtos), *pushed).up()
+        assert link.device.peer.marking == {"ecn": ecn, "dscp": passtos}
+
+    run(test)
 
 
 def test_a_session_becomes_a_peer_with_a_key() -> None:

@@ -67,6 +67,7 @@ CLIENT_FIELDS: list[tuple[str, str, Any]] = [
     ("rcvbuf 393216", "transport.rcvbuf", 393216),
     ("mark 42", "transport.mark", 42),
     ("multihome", "transport.multihome", True),
+    ("passtos", "transport.passtos", True),
     ("tcp-nodelay", "transport.tcp_nodelay", True),
     ("max-packet-size 1400", "transport.max_packet_size", 1400),
     ("explicit-exit-notify", "transport.explicit_exit_notify", 1),

@@ -387,6 +387,14 @@ def test_empty_text_is_no_configuration() -> None:
     assert {p.directive for p in problems(parse_server, "")} == {"ifconfig", "cert", "ca"}
 
 
+def test_requirements_of_passtos() -> None:
+    assert client("passtos").requirements() == {Feature.UDP, Feature.DSCP}
+    assert server("passtos").requirements() == {Feature.UDP, Feature.DSCP}
+    own = "<connection>\nremote b.example\npasstos\n</connection>"
+    assert client(own).requirements() == {Feature.UDP, Feature.DSCP}
+    assert server("passtos", "proto tcp").requirements() == {Feature.TCP}
+
+
 def test_requirements() -> None:
     config = replace(client(), data=replace(client().data, epoch=Epoch.REQUIRE))
     assert config.requirements() == {Feature.UDP, Feature.EPOCH_KEYS}

@@ -103,6 +103,7 @@ SERVER_BROKEN = [
 ]
 WARNED = [
     (CLIENT + "proto tcp\nmultihome", "multihome", "no effect on TCP"),
+    (CLIENT + "proto tcp\npasstos", "passtos", "no effect on TCP"),
     (CLIENT + "key-direction 1\ntls-crypt ta.key", "key-direction", "without tls-auth"),
     (CLIENT.replace("remote-cert-tls server\n", ""), "remote-cert-tls", "passes for the server"),
     (SERVER + "verify-client-cert none", "verify-client-cert", "lets everybody in"),

@@ -129,7 +129,7 @@ def test_other_profiles(change: dict[str, Any]) -> None:
     "change",
     [
         {"transport": TransportConfig(bind=True, local_port=443, protocol=Protocol.TCP)},
-        {"transport": TransportConfig(bind=True, multihome=True, rcvbuf=1 << 20)},
+        {"transport": TransportConfig(bind=True, multihome=True, passtos=True, rcvbuf=1 << 20)},
         {"transport": TransportConfig(bind=True, local_host="192.0.2.1", local_port=0)},
         {
             "listen": (

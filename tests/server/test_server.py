@@ -21,10 +21,10 @@ from server_lab import (
 
 from ovpn_dco.config import ListenConfig, Protocol, ServerHooks
 from ovpn_dco.errors import DcoError, InterfaceMissing, InvalidArgument, NotFound
-from ovpn_dco.model import InterfaceGone
+from ovpn_dco.model import Ecn, InterfaceGone, Marking
 from ovpn_dco.protocol.keyevents import KeyStage
 from ovpn_dco.protocol.messages import Halt, Restart
-from ovpn_dco.protocol.session_events import EndReason
+from ovpn_dco.protocol.session_events import EndReason, PushReceived
 from ovpn_dco.protocol.statickey import StaticKey
 from ovpn_dco.server import AddressNotice, DisconnectNotice, Server
 from ovpn_dco.server.connection import Connection
@@ -56,6 +56,27 @@ def test_a_client_comes_and_goes(protocol: Protocol) -> None:
             await idle(server)
             assert server.stats().accepted == 1
             assert not server.stats().refusals
+
+    run(body)
+
+
+@pytest.mark.parametrize("passtos", [False, True])
+@pytest.mark.parametrize("says", [False, True])
+def test_outer_headers_are_as_the_client_can_take_them(says: bool, passtos: bool) -> None:
+    """ECN is copied out to one that brings marks in, which it alone is answered to."""
+
+    async def body() -> None:
+        lines = ("push-peer-info", "setenv UV_DCO_ECN 1") if says else ()
+        async with (
+            serving(*["passtos"] * passtos) as server,
+            Caller(server, "client-1", *lines) as caller,
+        ):
+            (peer,) = server.device.peers.values()
+            ecn = Ecn.NORMAL if says else Ecn.COMPATIBILITY
+            assert peer.info().marking == Marking(ecn, dscp=passtos)
+            (pushed,) = caller.said(PushReceived)
+            variables = {"OPENVPN_DCO_ECN": "1"} if says else {}
+            assert pushed.options.environment == variables
 
     run(body)
 

@@ -23,7 +23,7 @@ from support import needs_root, needs_tool
 from system.endpoints import Place, write_files
 from system.tunnel import eventually
 
-from ovpn_dco import Client, Server
+from ovpn_dco import Client, Ecn, Server
 from ovpn_dco.client import TunnelInfo
 from ovpn_dco.config import ClientHooks, parse_client, parse_server
 from ovpn_dco.errors import ConnectionFailed, DcoError, InterfaceMissing, LoginRefused
@@ -163,6 +163,10 @@ def test_a_tunnel_and_nothing_left_of_it(scene: Scene, proto: str) -> None:
     scene.ping("fd08::1")
     scene.ping("10.8.0.2", scene.hub)
     assert client.stats() is not None
+    # Both ends have told the other that they bring marks of routers in.
+    for device in (client.device, server.device):
+        (peer,) = device.peers.values()
+        assert peer.info().marking.ecn is Ecn.NORMAL
     assert [str(one.ipv4) for one in server.clients] == ["10.8.0.2/24"]
     scene.end(client)
     assert scene.dump() == before

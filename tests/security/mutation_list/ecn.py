@@ -9,6 +9,7 @@ RECEIVE = "ext/engine/receive.c"
 TRANSMIT = "ext/engine/transmit.c"
 UDP = "ext/io/udp.c"
 UDP_SEND = "ext/io/udp_send.c"
+MARKING = "ovpn_dco/runtime/marking.py"
 
 
 def unit(name: str) -> str:
@@ -117,5 +118,27 @@ MUTATIONS = [
         "ext/convert.pxi",
         "            config.marking.dscp = dscp\n",
         "            config.marking.dscp = 0\n",
+    ),
+    # What the ends tell each other
+    Mutation(
+        "ecn-for-a-client-that-loses-marks",
+        "tests/server/test_server.py::test_outer_headers_are_as_the_client_can_take_them",
+        MARKING,
+        "return Ecn.NORMAL if said.values.get(LINE) == YES else Ecn.COMPATIBILITY",
+        "return Ecn.NORMAL",
+    ),
+    Mutation(
+        "ecn-for-a-server-that-loses-marks",
+        "tests/client/test_attempt.py::test_outer_headers_are_as_the_server_can_take_them",
+        MARKING,
+        "return Ecn.NORMAL if knows else Ecn.COMPATIBILITY",
+        "return Ecn.NORMAL",
+    ),
+    Mutation(
+        "marks-promised-without-an-engine-for-it",
+        "tests/runtime/test_marking.py::test_copied_out_only_to_who_brings_in",
+        MARKING,
+        "both = Feature.ECN in features and ",
+        "both = ",
     ),
 ]
