@@ -63,7 +63,6 @@ EVENT_KEY_SOON = <int>DCO_EVENT_KEY_SOON
 EVENT_KEY_EXHAUSTED = <int>DCO_EVENT_KEY_EXHAUSTED
 EVENT_TRANSPORT_FAILED = <int>DCO_EVENT_TRANSPORT_FAILED
 EVENT_INTERFACE_GONE = <int>DCO_EVENT_INTERFACE_GONE
-EVENT_LIMIT_REACHED = <int>DCO_EVENT_LIMIT_REACHED
 TABLE_COLUMNS = ("id", "generation", *PEER_COUNTERS, "last_received_ns", "last_sent_ns")
 BATCH_BUCKETS = <int>DCO_BATCH_BUCKETS
 OFFLOAD_ALL = <int>DCO_OFFLOAD_ALL
@@ -72,6 +71,8 @@ SOCKET_BUFFER = <int>DCO_SOCKET_BUFFER
 TRANSPORTS_MAX = <int>DCO_TRANSPORTS_MAX
 WORKERS_MAX = <int>DCO_WORKERS_MAX
 EPOCH_FUTURES_MAX = <int>DCO_EPOCH_FUTURES_MAX
+TRACE_SNAP_MAX = <int>DCO_TRACE_SNAP_MAX
+TRACE_PEERS_MAX = <int>DCO_TRACE_PEERS_MAX
 
 cdef enum:
     EVENT_BATCH = 64
@@ -618,7 +619,7 @@ cdef class Engine:
 
     def poll_events(self, size_t maximum):
         """Up to `maximum` of (kind, sequence, peer id, generation, remote, local, key id, reason,
-        counters, transport, error, limits)."""
+        counters, transport, error)."""
         cdef dco_engine *engine = self.get()
         cdef dco_event batch[EVENT_BATCH]
         cdef list events = []
@@ -636,5 +637,6 @@ cdef class Engine:
 
 
 include "state.pxi"
+include "trace.pxi"
 include "bench/loops.pxi"
 include "facade.pxi"

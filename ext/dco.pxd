@@ -34,6 +34,8 @@ cdef extern from "dco.h" nogil:
         DCO_OPTIONS_MAX
         DCO_EPOCH_MAX
         DCO_EPOCH_FUTURES_MAX
+        DCO_TRACE_SNAP_MAX
+        DCO_TRACE_PEERS_MAX
 
     enum:
         DCO_PEER_REMOTE
@@ -43,7 +45,6 @@ cdef extern from "dco.h" nogil:
         DCO_PEER_KEEPALIVE
         DCO_PEER_TX_ID
         DCO_PEER_RATE_LIMIT
-        DCO_PEER_LIMITS
         DCO_PEER_SOURCE_CHECK
         DCO_PEER_MARKING
 
@@ -55,7 +56,6 @@ cdef extern from "dco.h" nogil:
         DCO_EVENT_KEY_EXHAUSTED
         DCO_EVENT_TRANSPORT_FAILED
         DCO_EVENT_INTERFACE_GONE
-        DCO_EVENT_LIMIT_REACHED
 
     cdef struct dco_address:
         uint8_t family
@@ -127,20 +127,6 @@ cdef extern from "dco.h" nogil:
         dco_ecn ecn
         bint dscp
 
-    enum:
-        DCO_LIMIT_INACTIVE
-        DCO_LIMITS
-
-    cdef struct dco_limits:
-        uint32_t given
-        uint64_t value[1]  # DCO_LIMITS of them
-        uint64_t inactive_bytes
-
-    cdef struct dco_limits_state:
-        uint32_t armed
-        uint64_t due[1]  # DCO_LIMITS of them
-        uint64_t active_at
-
     cdef struct dco_peer_config:
         uint32_t present
         uint32_t id
@@ -156,7 +142,6 @@ cdef extern from "dco.h" nogil:
         dco_rate rx_rate
         dco_source_check source_check
         dco_marking marking
-        dco_limits limits
 
     cdef struct dco_peer_stats:
         pass
@@ -169,7 +154,6 @@ cdef extern from "dco.h" nogil:
         uint64_t last_sent_ns
         uint64_t now_ns
         uint64_t keepalive_set_ns
-        dco_limits_state limits
 
     cdef struct dco_key_config:
         uint8_t key_id
@@ -202,7 +186,6 @@ cdef extern from "dco.h" nogil:
         dco_address remote
         dco_address local
         uint8_t key_id
-        uint32_t limits
         int reason
         dco_peer_stats stats
         uint64_t transport
@@ -330,6 +313,36 @@ cdef extern from "dco.h" nogil:
     int dco_control_receive(dco_engine *engine, dco_control_packet *packet, void *data,
                             size_t capacity)
     int dco_event_poll(dco_engine *engine, dco_event *events, size_t capacity)
+
+    cdef struct dco_trace_config:
+        uint32_t points
+        bint drops_only
+        uint32_t share
+        uint32_t snap
+        uint32_t ring_size
+        const dco_peer_ref *peers
+        size_t peer_count
+
+    cdef struct dco_trace_record:
+        uint64_t time_ns
+        int point
+        dco_drop drop
+        dco_peer_ref peer
+        int format
+        uint64_t packet_id
+        uint8_t key_id
+        bint stream
+        dco_address remote
+        dco_address local
+        uint32_t size
+        uint32_t kept
+        uint32_t packets
+        uint32_t lost
+
+    int dco_trace_start(dco_engine *engine, const dco_trace_config *config, int *fd)
+    int dco_trace_stop(dco_engine *engine)
+    int dco_trace_read(dco_engine *engine, dco_trace_record *record, void *data, size_t capacity)
+    int dco_trace_lost(dco_engine *engine, uint64_t *lost)
 
     const char *dco_drop_name(dco_drop reason)
     const char *dco_drop_text(dco_drop reason)

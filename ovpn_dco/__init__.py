@@ -47,7 +47,6 @@ from .model import (
     KeySlot,
     KeySwapNeeded,
     KeySwapReason,
-    Limit,
     Marking,
     Mode,
     Offload,
@@ -57,12 +56,11 @@ from .model import (
     PeerFloated,
     PeerFloatRefused,
     PeerInfo,
-    PeerLimitReached,
-    PeerLimits,
     PeerStats,
     RateLimit,
     SourceCheck,
     StatsTable,
+    TracePoint,
     TransportFailed,
     TransportInfo,
     TransportKind,
@@ -74,13 +72,15 @@ from .transport import Transport
 if TYPE_CHECKING:
     from .client import Client, TunnelInfo
     from .server import ConnectedClient, Server, ServerStats
+    from .trace import Trace
 
-# What stands on TLS and asyncio is loaded when it is asked for (PEP 562).
+# What stands on TLS and asyncio, or is rarely used, is loaded when it is asked for (PEP 562).
 _LAZY = {
     "Client": "client",
     "ConnectedClient": "server",
     "Server": "server",
     "ServerStats": "server",
+    "Trace": "trace",
     "TunnelInfo": "client",
 }
 
@@ -114,7 +114,6 @@ __all__ = [
     "KeySlot",
     "KeySwapNeeded",
     "KeySwapReason",
-    "Limit",
     "LimitReached",
     "LoginRefused",
     "Marking",
@@ -131,8 +130,6 @@ __all__ = [
     "PeerFloatRefused",
     "PeerFloated",
     "PeerInfo",
-    "PeerLimitReached",
-    "PeerLimits",
     "PeerSpec",
     "PeerStats",
     "Peers",
@@ -144,6 +141,8 @@ __all__ = [
     "ServerStats",
     "SourceCheck",
     "StatsTable",
+    "Trace",
+    "TracePoint",
     "Transport",
     "TransportFailed",
     "TransportInfo",

@@ -9,9 +9,9 @@ _Address: TypeAlias = tuple[bytes, int, int]
 _Counters: TypeAlias = tuple[int, ...]
 _Packet: TypeAlias = tuple[int, int, int, _Address | None, _Address | None, bytes]
 _Event: TypeAlias = tuple[
-    int, int, int, int, _Address | None, _Address | None, int, int, _Counters, int, int, int
+    int, int, int, int, _Address | None, _Address | None, int, int, _Counters, int, int
 ]
-_Settings: TypeAlias = dict[str, tuple[int | None, ...]]
+_Settings: TypeAlias = dict[str, tuple[int, ...]]
 _Peer: TypeAlias = tuple[
     int,
     int,
@@ -30,6 +30,24 @@ _Peer: TypeAlias = tuple[
     _Settings,
 ]
 
+_TraceRecord: TypeAlias = tuple[
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    bool,
+    _Address | None,
+    _Address | None,
+    int,
+    int,
+    int,
+    bytes,
+]
+
 PEER_COUNTERS: tuple[str, ...]
 ENGINE_COUNTERS: tuple[str, ...]
 TABLE_COLUMNS: tuple[str, ...]
@@ -41,6 +59,8 @@ SOCKET_BUFFER: int
 TRANSPORTS_MAX: int
 WORKERS_MAX: int
 EPOCH_FUTURES_MAX: int
+TRACE_SNAP_MAX: int
+TRACE_PEERS_MAX: int
 EVENT_PEER_DELETED: int
 EVENT_PEER_FLOATED: int
 EVENT_PEER_FLOAT_REFUSED: int
@@ -48,7 +68,6 @@ EVENT_KEY_SOON: int
 EVENT_KEY_EXHAUSTED: int
 EVENT_TRANSPORT_FAILED: int
 EVENT_INTERFACE_GONE: int
-EVENT_LIMIT_REACHED: int
 
 class Engine:
     def __init__(
@@ -183,6 +202,19 @@ class Engine:
     def receive_control(self, maximum: int) -> list[_Packet]: ...
     def poll_events(self, maximum: int) -> list[_Event]: ...
 
+def trace_start(
+    engine: Engine,
+    *,
+    points: int,
+    drops_only: bool,
+    share: int,
+    snap: int,
+    ring_size: int,
+    peers: list[tuple[int, int]],
+) -> int: ...
+def trace_stop(engine: Engine) -> None: ...
+def trace_lost(engine: Engine) -> int: ...
+def trace_read(engine: Engine, maximum: int) -> list[_TraceRecord]: ...
 def halt(engine: Engine) -> None: ...
 def tun_queues(engine: Engine) -> list[int]: ...
 def export_key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -27,6 +28,7 @@ from .model import (
     Offloads,
     SourceCheck,
     StatsTable,
+    TracePoint,
     TransportKind,
 )
 from .peer import Peer, Peers, PeerSpec
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     import socket
 
     from .backend.userspace import UserspaceBackend
+    from .trace import Sink, Trace
 
 
 MTU_DEFAULT = 1420
@@ -78,6 +81,7 @@ class Device:
         self._check = source_check
         self._max_peers = max_peers
         self._inner = inner
+        self._trace: Trace | None = None
         self._peers = Peers(backend, mode)
         self._events = EventPort(self._peers)
         self.control = ControlPort(backend, self._peers.transports)
@@ -245,11 +249,16 @@ class Device:
         raise DeviceClosed. A descriptor that `fileno` has given away stays open and readable until
         the device is collected, since somebody may be waiting on it; all others are closed."""
         self.routes.close()
+        if self._trace is not None:
+            with contextlib.suppress(OSError):  # its own `close` tells
+                self._trace.close()
         self._backend.close()
         self._inner.close()
 
     def _forget(self) -> None:
         self._backend.forget()
+        if self._trace is not None:
+            self._trace.forget()
         self.routes.forget()
         self._inner.forget()
 
@@ -358,6 +367,44 @@ class Device:
     def stats_table(self) -> StatsTable:
         """Counters of all peers in one columnar buffer."""
         return self._backend.stats_table()
+
+    def trace(
+        self,
+        target: str | os.PathLike[str] | Sink,
+        *,
+        sample: float = 1.0,
+        snap: int = 128,
+        peers: Iterable[Peer | int] | None = None,
+        points: TracePoint | Iterable[str] = TracePoint.ALL,
+        drops_only: bool = False,
+        buffer_bytes: int = 1 << 20,
+    ) -> Trace:
+        """Writes packets, with what became of them, to a file (pcapng) until the trace is closed.
+
+        `target` is a path, or a binary file that stays open. Of each packet the first `snap` bytes
+        are kept: **inner packets are plain text there**, keys never are. `sample` is the share of
+        packets, told by their packet ids, so that one packet is there at all `points` and at both
+        ends of a tunnel, or at none. `peers`, handles or ids, leaves out all others and what has no
+        peer; `drops_only` what was not dropped. `buffer_bytes` for each thread of the device are
+        set aside; what finds no room there is counted as `Trace.lost`, and traffic goes on.
+
+        Busy while there is a trace; InvalidArgument, OutOfRange, UnsupportedError for a back end
+        without Feature.TRACE, and OSError of the file."""
+        from . import trace
+
+        if Feature.TRACE not in self.features:
+            raise refuse(errno.EOPNOTSUPP, "trace", "is not part of this back end")
+        chosen = trace.settings(
+            sample=sample,
+            snap=snap,
+            peers=peers,
+            known=self._peers,
+            points=points,
+            drops_only=drops_only,
+            buffer_bytes=buffer_bytes,
+        )
+        self._trace = trace.Trace(self._backend, target, name=self.name, chosen=chosen)
+        return self._trace
 
     # Transports
 

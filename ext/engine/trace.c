@@ -180,7 +180,7 @@ void dco_trace_sent(struct dco_trace *trace, struct dco_transmit *transmit,
             size = size < message->segment ? size : message->segment;
             at += size;
             record.remote = message->remote;
-            record.local = message->local;
+            record.local = message->local.family ? message->local : transport->udp->local;
             record.local.port = transport->udp->local.port;
         }
         record.size = size;
@@ -313,7 +313,8 @@ static int trace_new(const struct dco_trace_config *config, unsigned workers,
     if (!trace)
         return -ENOMEM;
     trace->config = *config;
-    memcpy(trace->peer, config->peers, config->peer_count * sizeof *config->peers);
+    if (config->peer_count)
+        memcpy(trace->peer, config->peers, config->peer_count * sizeof *config->peers);
     trace->bell.fd = -1;
     trace->lane = aligned_alloc(DCO_CACHE_LINE, bytes);
     if (!trace->lane) {
@@ -381,19 +382,29 @@ int dco_trace_start(struct dco_engine *engine, const struct dco_trace_config *co
     return error;
 }
 
+/* Under the lock. What has left already is recorded: that comes behind the sending, in the same
+ * batch. */
+static void let_batches_end(struct dco_engine *engine)
+{
+    for (unsigned i = 0; i < engine->workers; i++) {
+        pthread_mutex_lock(&engine->worker[i].sealing);
+        pthread_mutex_unlock(&engine->worker[i].sealing);
+    }
+}
+
 int dco_trace_stop(struct dco_engine *engine)
 {
     int error = dco_engine_enter(engine);
 
     if (error)
         return error;
-    if (dco_trace_on(engine))
-        atomic_store_explicit(&engine->trace, NULL, memory_order_release);
-    else
-        error = -ENOENT;
+    if (!dco_trace_on(engine)) {
+        dco_engine_leave(engine);
+        return -ENOENT;
+    }
+    let_batches_end(engine);
+    atomic_store_explicit(&engine->trace, NULL, memory_order_release);
     dco_engine_leave(engine);
-    if (error)
-        return error;
     dco_rcu_synchronize(&engine->rcu);
     pthread_mutex_lock(&engine->control_lock);
     if (engine->tracing)

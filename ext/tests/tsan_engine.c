@@ -1,7 +1,8 @@
 /* Two engines over loopback UDP and packet sockets, no TUN and no privileges: traffic both ways
  * while another thread rolls keys of both formats, whose epochs turn meanwhile, adds and deletes
- * peers and routes, moves endpoints, reads statistics and events; then closed under load, by two at
- * once, while others wait for events. Built with ThreadSanitizer; a check in itself. */
+ * peers and routes, moves endpoints, reads statistics and events, and traces packets; then closed
+ * under load, by two at once, while others wait for events. Built with ThreadSanitizer; a check in
+ * itself. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -175,6 +176,24 @@ static uint32_t read_everything(void)
     return deletions;
 }
 
+/* A trace that is too small for what comes, begun and ended again and again. */
+static void trace_some(uint32_t round)
+{
+    struct dco_trace_config config = {.points = DCO_TRACE_ALL, .snap = 64, .ring_size = 4096};
+    struct dco_trace_record record;
+    uint8_t data[64];
+    uint64_t lost;
+    int fd;
+
+    if (round % 4 == 1)
+        CHECK(!dco_trace_start(server.engine, &config, &fd));
+    while (dco_trace_read(server.engine, &record, data, sizeof data) > 0)
+        CHECK(record.size && record.kept <= sizeof data);
+    CHECK(!dco_trace_lost(server.engine, &lost));
+    if (round % 4 == 3)
+        CHECK(!dco_trace_stop(server.engine));
+}
+
 /* Waits, reads and clears until the engine is closed, which must wake it. */
 static void *listen_until_closed(void *argument)
 {
@@ -242,6 +261,7 @@ static void run(uint32_t workers, bool single)
         roll_keys((uint8_t)(1 + (round - 1) % 7));
         churn_peers(round);
         deletions += read_everything();
+        trace_some(round);
         dco_engine_set_offloads(server.engine, round % 2 ? 0 : DCO_OFFLOAD_ALL);
         usleep(1000);
     }

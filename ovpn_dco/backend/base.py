@@ -26,6 +26,8 @@ from ..model import (
     PeerSetting,
     SourceCheck,
     StatsTable,
+    TraceRecord,
+    TraceSettings,
     TransportInfo,
 )
 from ..validation.rules import PeerAttributes, RawAddress
@@ -89,6 +91,21 @@ class Backend(Protocol):
     def stats(self) -> DeviceStats: ...
 
     def stats_table(self) -> StatsTable: ...
+
+    # Traces
+
+    def trace_start(self, settings: TraceSettings) -> int:
+        """A descriptor that is readable while records wait, until the next trace starts. Busy while
+        there is one."""
+
+    def trace_stop(self) -> None:
+        """Records that wait can still be read. NotFound without a trace."""
+
+    def trace_read(self, maximum: int) -> list[TraceRecord]:
+        """The oldest that wait."""
+
+    def trace_lost(self) -> int:
+        """Records of the present trace, or the last one, for which there was no room."""
 
     # Waiting
 

@@ -35,7 +35,6 @@ from ..model import (
     KeySlot,
     KeySwapNeeded,
     KeySwapReason,
-    Limit,
     Marking,
     Mode,
     Offload,
@@ -44,13 +43,14 @@ from ..model import (
     PeerFloated,
     PeerFloatRefused,
     PeerInfo,
-    PeerLimitReached,
-    PeerLimits,
     PeerSetting,
     PeerStats,
     RateLimit,
     SourceCheck,
     StatsTable,
+    TracePoint,
+    TraceRecord,
+    TraceSettings,
     TransportFailed,
     TransportInfo,
     TransportKind,
@@ -71,7 +71,7 @@ FEATURES = frozenset(
         Feature.RATE_LIMIT,
         Feature.ECN,
         Feature.DSCP,
-        Feature.LIMITS,
+        Feature.TRACE,
     }
 )
 
@@ -80,10 +80,12 @@ SETTINGS: dict[str, tuple[type[PeerSetting], Callable[..., PeerSetting]]] = {
     "rate_limit": (RateLimit, RateLimit),
     "source_check": (SourceCheck, SourceCheck.numbered),
     "marking": (Marking, Marking.numbered),
-    "limits": (PeerLimits, PeerLimits),
 }
 
 TUN_NODE = "/dev/net/tun"
+
+_EPOCH_ID = 2  # DCO_TRACE_EPOCH_ID
+_EPOCH_COUNTER = (1 << 48) - 1
 
 
 class _Answers:
@@ -150,8 +152,7 @@ def _stats(values: tuple[int, ...]) -> PeerStats:
 
 
 def _event(raw: tuple[Any, ...]) -> Event:
-    kind, sequence, peer_id, generation, remote, local, key_id, reason, stats, *rest = raw
-    _, error, limits = rest
+    kind, sequence, peer_id, generation, remote, local, key_id, reason, stats, _, error = raw
     peer = {"sequence": sequence, "peer_id": peer_id, "generation": generation}
     where: dict[str, Any] = {"remote": _address(remote), "local": _address(local)}
     if kind == _core.EVENT_PEER_DELETED:
@@ -164,11 +165,33 @@ def _event(raw: tuple[Any, ...]) -> Event:
         return KeySwapNeeded(**peer, key_id=key_id, reason=KeySwapReason.SOON)
     if kind == _core.EVENT_KEY_EXHAUSTED:
         return KeySwapNeeded(**peer, key_id=key_id, reason=KeySwapReason.EXHAUSTED)
-    if kind == _core.EVENT_LIMIT_REACHED:
-        return PeerLimitReached(**peer, limits=Limit(limits))
     if kind == _core.EVENT_TRANSPORT_FAILED:
         return TransportFailed(sequence=sequence, transport=None, errno=error)
     return InterfaceGone(sequence=sequence, errno=error)
+
+
+def _trace_record(raw: tuple[Any, ...]) -> TraceRecord:
+    time_ns, point, drop, peer_id, generation, form, packet_id, key_id, stream, *rest = raw
+    remote, local, size, packets, lost, data = rest
+    epoch = packet_id >> 48 if form == _EPOCH_ID else None
+    return TraceRecord(
+        time_ns=time_ns,
+        point=TracePoint(point),
+        drop=DropReason(drop) if drop else None,
+        peer=(peer_id, generation) if generation else None,
+        key_id=key_id if form else None,
+        epoch=epoch,
+        packet_id=(packet_id & _EPOCH_COUNTER if epoch is not None else packet_id)
+        if form
+        else None,
+        stream=stream,
+        remote=remote,
+        local=local,
+        size=size,
+        packets=packets,
+        lost=lost,
+        data=data,
+    )
 
 
 class UserspaceBackend:
@@ -303,6 +326,33 @@ class UserspaceBackend:
         with _Answers("stats_table"):
             peers, buffer = self._engine.peer_table()
         return StatsTable(_core.TABLE_COLUMNS, peers, buffer)
+
+    # Traces
+
+    def trace_start(self, settings: TraceSettings) -> int:
+        with _Answers("trace"):
+            return _core.trace_start(
+                self._engine,
+                points=settings.points.value,
+                drops_only=settings.drops_only,
+                share=settings.share,
+                snap=settings.snap,
+                ring_size=settings.buffer_bytes,
+                peers=list(settings.peers),
+            )
+
+    def trace_stop(self) -> None:
+        with _Answers("trace_stop"):
+            _core.trace_stop(self._engine)
+
+    def trace_read(self, maximum: int) -> list[TraceRecord]:
+        with _Answers("trace_read"):
+            records = _core.trace_read(self._engine, maximum)
+        return [_trace_record(raw) for raw in records]
+
+    def trace_lost(self) -> int:
+        with _Answers("trace_read"):
+            return _core.trace_lost(self._engine)
 
     # Waiting
 
@@ -602,7 +652,7 @@ class UserspaceBackend:
             return self._engine.lookup_route(ip)
 
 
-def _numbers(setting: PeerSetting) -> tuple[int | None, ...]:
+def _numbers(setting: PeerSetting) -> tuple[int, ...]:
     if isinstance(setting, SourceCheck):
         return (setting.number,)
     return dataclasses.astuple(setting)

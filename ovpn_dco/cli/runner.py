@@ -15,6 +15,8 @@ from typing import Protocol
 
 import click
 
+from ovpn_dco.device import Device
+
 __all__ = ["LOOPS", "Endpoint", "run"]
 
 LOOPS = ("auto", "uvloop", "asyncio")
@@ -25,6 +27,11 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 class Endpoint(Protocol):
     """What a server and a client have in common."""
+
+    @property
+    def device(self) -> Device:
+        """Once it has started."""
+        ...
 
     async def __aenter__(self) -> object:
         """Starts."""
@@ -44,11 +51,11 @@ class Endpoint(Protocol):
         ...
 
 
-def run(make: Callable[[], Endpoint], on_start: Callable[[], None], loop: str) -> None:
+def run(make: Callable[[], Endpoint], on_start: Callable[[Endpoint], None], loop: str) -> None:
     """Makes an endpoint and runs it until it ends or a signal asks for that; raises what it raises.
 
-    `on_start` is called when it has started. The first signal ends it in order, also while it
-    starts; the second one ends the process."""
+    `on_start` is called with it when it has started. The first signal ends it in order, also while
+    it starts; the second one ends the process."""
     with contextlib.closing(_new_loop(loop)) as event_loop:
         event_loop.run_until_complete(_run(make, on_start))
 
@@ -64,7 +71,7 @@ def _new_loop(name: str) -> asyncio.AbstractEventLoop:
     return made
 
 
-async def _run(make: Callable[[], Endpoint], on_start: Callable[[], None]) -> None:
+async def _run(make: Callable[[], Endpoint], on_start: Callable[[Endpoint], None]) -> None:
     task = asyncio.current_task()
     assert task is not None
     closed: asyncio.Future[None] | None = None
@@ -73,7 +80,7 @@ async def _run(make: Callable[[], Endpoint], on_start: Callable[[], None]) -> No
             endpoint = make()
             async with endpoint:
                 with _standing_back():
-                    on_start()
+                    on_start(endpoint)
                     closed = asyncio.ensure_future(endpoint.wait_closed())
                     # Shielded: a signal ends the waiting here, and the endpoint by its own means.
                     await asyncio.shield(closed)

@@ -71,6 +71,8 @@ class _Options:
     verb: int | None
     check: bool
     loop: str
+    trace: Path | None
+    trace_sample: float
     device: dict[str, Any]
 
 
@@ -94,6 +96,11 @@ def _run_options(function: _Function) -> _Function:
                      help="Threads share the peers among them.  [default: 1]"),
         click.option("--backend", type=click.Choice(["auto", "userspace"]),
                      default="auto", show_default=True, help="What carries the packets."),
+        click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), metavar="PCAPNG",
+                     help="Write packets there, with what became of them, while it runs: inner "
+                     "ones in plain text."),
+        click.option("--trace-sample", type=click.FloatRange(0, 1, min_open=True), default=1.0,
+                     help="The share of packets that are written.  [default: 1]"),
         click.option("--verb", type=click.IntRange(0, 6),
                      help="How much is logged, whatever the file says: 0 errors, 1 to 3 what "
                      "happens, 4 all of it, 5 with tracebacks."),
@@ -173,8 +180,16 @@ def _run_client(
         chosen = replace(chosen, auth=replace(chosen.auth, credentials=None))
 
 
-def _options(file: Path, verb: int | None, check: bool, loop: str, **device: Any) -> _Options:
-    return _Options(file, verb, check, loop, device)
+def _options(
+    file: Path,
+    verb: int | None,
+    check: bool,
+    loop: str,
+    trace: Path | None,
+    trace_sample: float,
+    **device: Any,
+) -> _Options:
+    return _Options(file, verb, check, loop, trace, trace_sample, device)
 
 
 def _read(parse: Callable[[Path], _Config], options: _Options) -> _Config:
@@ -220,9 +235,15 @@ def _run(
     on_start: Callable[[], None] = lambda: None,
 ) -> ExitStatus:
     """An endpoint until it ends. An error is one line, in the log and on the standard error."""
+
+    def start(endpoint: Endpoint) -> None:
+        if options.trace is not None:
+            endpoint.device.trace(options.trace, sample=options.trace_sample)
+        on_start()
+
     try:
         with _refusing():
-            run(lambda: make(chosen, **options.device), on_start, options.loop)
+            run(lambda: make(chosen, **options.device), start, options.loop)
     except OSError as error:
         text = _explain(error)
         traced = chosen.logging.verb >= _VERB_TRACEBACK

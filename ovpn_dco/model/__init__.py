@@ -23,7 +23,6 @@ from .events import (
     PeerEvent,
     PeerFloated,
     PeerFloatRefused,
-    PeerLimitReached,
     TransportFailed,
 )
 from .keys import (
@@ -51,9 +50,7 @@ from .offloads import (
     Offloads,
 )
 from .settings import (
-    Limit,
     Marking,
-    PeerLimits,
     PeerSetting,
     RateLimit,
 )
@@ -63,6 +60,12 @@ from .statistics import (
     PeerStats,
     StatsTable,
     TransportInfo,
+)
+from .tracing import (
+    PackedAddress,
+    TracePoint,
+    TraceRecord,
+    TraceSettings,
 )
 
 __all__ = [
@@ -90,19 +93,17 @@ __all__ = [
     "KeySlot",
     "KeySwapNeeded",
     "KeySwapReason",
-    "Limit",
     "Marking",
     "Mode",
     "NameType",
     "Offload",
     "Offloads",
+    "PackedAddress",
     "PeerDeleted",
     "PeerEvent",
     "PeerFloatRefused",
     "PeerFloated",
     "PeerInfo",
-    "PeerLimitReached",
-    "PeerLimits",
     "PeerSetting",
     "PeerStats",
     "RateLimit",
@@ -110,6 +111,9 @@ __all__ = [
     "StatsTable",
     "TlsVersion",
     "Topology",
+    "TracePoint",
+    "TraceRecord",
+    "TraceSettings",
     "TransportFailed",
     "TransportInfo",
     "TransportKind",

@@ -62,4 +62,4 @@ class Feature(enum.Enum):
     RATE_LIMIT = "a rate limit for each peer"
     ECN = "explicit congestion notification through the tunnel"
     DSCP = "outer headers with the DSCP of the inner ones"
-    LIMITS = "limits of time, bytes and packets for each peer"
+    TRACE = "traces of packets"

@@ -27,6 +27,7 @@ class FakeEndpoint:
         self.options: dict[str, Any] = {}
         self.closed = asyncio.Event()
         self.starts_at_once = True
+        self.device = self
 
     def __call__(self, config: Any, **options: Any) -> FakeEndpoint:
         self.config, self.options = config, options
@@ -37,6 +38,10 @@ class FakeEndpoint:
     def step(self, name: str) -> None:
         self.steps.append(name)
         self.during(name)
+
+    def trace(self, path: Path, *, sample: float) -> None:
+        """Of its device."""
+        self.step(f"traces {sample} to {path}")
 
     async def __aenter__(self) -> FakeEndpoint:
         self.step("starting")

@@ -165,6 +165,37 @@ def test_arguments_reach_the_endpoint(tmp_path: Path) -> None:
     assert endpoint.config.logging.verb == 0
 
 
+def test_a_trace_begins_before_privileges_are_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = FakeEndpoint(raises_signal(signal.SIGTERM, "waiting"))
+    monkeypatch.setattr(Identity, "take", lambda self: endpoint.step("dropped"))
+    options = ["--trace", tmp_path / "x.pcapng", "--trace-sample", "0.5"]
+    result = run(Surroundings(server=endpoint), "server", *options, server_file(tmp_path))
+    assert result.exit_code == 0, result.output
+    traced = f"traces 0.5 to {tmp_path}/x.pcapng"
+    assert endpoint.steps == [
+        *ALL_STEPS[: ALL_STEPS.index("waiting")],
+        traced,
+        "dropped",
+        *ALL_STEPS[ALL_STEPS.index("waiting") :],
+    ]
+
+
+def test_a_trace_that_cannot_be_written_ends_it_in_order(tmp_path: Path) -> None:
+    def fail(step: str) -> None:
+        if step.startswith("traces"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/nowhere/x")
+
+    endpoint = FakeEndpoint(fail)
+    result = run(
+        Surroundings(client=endpoint), "client", "--trace", "/nowhere/x", client_file(tmp_path)
+    )
+    assert result.exit_code == 1
+    assert "/nowhere/x: No such file or directory" in result.stderr
+    assert endpoint.steps[-1] == "closed"
+
+
 def test_the_verb_of_the_file_counts_without_an_option(tmp_path: Path) -> None:
     endpoint = ending()
     run(Surroundings(server=endpoint), "server", server_file(tmp_path, "verb 4"))

@@ -20,6 +20,7 @@ from . import (
     routing,
     servers,
     sessions,
+    traces,
 )
 from .mutation import Mutation
 
@@ -42,4 +43,5 @@ MUTATIONS = [
     *logins.MUTATIONS,
     *servers.MUTATIONS,
     *routing.MUTATIONS,
+    *traces.MUTATIONS,
 ]
