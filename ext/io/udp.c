@@ -97,13 +97,26 @@ static bool kernel_has_sound_gro(void)
            && (major > 5 || (major == 5 && minor >= 12));
 }
 
+/* The UDP header of the last segment is wrong on devices that do a part of the segmentation, as
+ * virtio_net does: Linux 7.0 (b10b446), mended in 7.1.5. No call can tell whether the way of a
+ * datagram leads over such a device. */
+bool dco_udp_spoils_trains(const char *release)
+{
+    unsigned major = 0, minor = 0, patch = 0;
+
+    sscanf(release, "%u.%u.%u", &major, &minor, &patch);
+    return major == 7 && (minor == 0 || (minor == 1 && patch < 5));
+}
+
 /* A query tells whether the kernel knows segmentation; whether the path does, only a send tells. */
 static void probe_offloads(struct dco_udp *udp)
 {
+    struct utsname name;
     int value;
     socklen_t size = sizeof value;
 
     udp->supported = DCO_OFFLOAD_UDP_BATCH;
+    udp->uneven_trains = !uname(&name) && dco_udp_spoils_trains(name.release);
     if (!getsockopt(udp->fd, IPPROTO_UDP, UDP_SEGMENT, &value, &size))
         udp->supported |= DCO_OFFLOAD_UDP_GSO;
     if (kernel_has_sound_gro() && dco_udp_set_option(udp, IPPROTO_UDP, UDP_GRO, 0))

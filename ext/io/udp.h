@@ -26,6 +26,7 @@ struct dco_udp {
     unsigned options;
     _Atomic uint32_t offloads; /* DCO_OFFLOAD_UDP_* in use */
     uint32_t supported;
+    bool uneven_trains;    /* the kernel spoils trains of datagrams of one size */
     dco_counter overflows; /* SO_RXQ_OVFL, cumulative; receive thread's */
     dco_counter icmp_errors;
 };
@@ -40,6 +41,8 @@ int dco_udp_take(struct dco_udp *udp, int fd, const struct dco_transport_config 
 bool dco_udp_set_option(struct dco_udp *udp, int level, int name, int value);
 /* Puts every option back and closes our copy. */
 void dco_udp_detach(struct dco_udp *udp);
+/* Whether a kernel of this release spoils trains of datagrams of one size, on some devices. */
+bool dco_udp_spoils_trains(const char *release);
 int dco_udp_set_offloads(struct dco_udp *udp, uint32_t offloads);
 void dco_udp_buffers(const struct dco_udp *udp, uint32_t *send, uint32_t *receive);
 
@@ -105,7 +108,8 @@ struct dco_udp_message {
 
 struct dco_udp_outbox {
     struct mmsghdr header[DCO_SEND_MESSAGES];
-    struct iovec iov[DCO_SEND_MESSAGES];
+    struct iovec iov[DCO_SEND_MESSAGES][2];
+    uint8_t tail[DCO_SEND_MESSAGES];
     struct sockaddr_in6 name[DCO_SEND_MESSAGES];
     _Alignas(8) uint8_t control[DCO_SEND_MESSAGES][96]; /* pktinfo, TOS, segment size */
 };

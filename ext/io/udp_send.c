@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "codec/wire.h"
 #include "io/udp.h"
 
 #ifndef UDP_SEGMENT
@@ -57,14 +58,27 @@ static void put_tos(const struct dco_udp *udp, struct msghdr *header,
                 sizeof tos);
 }
 
+/* A last datagram of one byte makes a train uneven. Of what a byte can be, peers throw this away
+ * without a word: DATA_V1 with a key id that they know. The engine itself counts a runt. */
+static void put_tail(struct msghdr *header, const struct dco_udp_message *message, uint8_t *tail)
+{
+    if (message->size != (uint32_t)message->packets * message->segment
+        || message->size >= DCO_UDP4_PAYLOAD_MAX)
+        return;
+    *tail = (uint8_t)(DCO_WIRE_DATA_V1 << 3 | dco_wire_key_id(message->data));
+    header->msg_iov[1].iov_base = tail;
+    header->msg_iov[1].iov_len = 1;
+    header->msg_iovlen = 2;
+}
+
 static void fill(const struct dco_udp *udp, struct dco_udp_outbox *outbox, unsigned i,
                  const struct dco_udp_message *message)
 {
     struct msghdr *header = &outbox->header[i].msg_hdr;
 
-    outbox->iov[i].iov_base = (void *)message->data;
-    outbox->iov[i].iov_len = message->size;
-    header->msg_iov = &outbox->iov[i];
+    outbox->iov[i][0].iov_base = (void *)message->data;
+    outbox->iov[i][0].iov_len = message->size;
+    header->msg_iov = outbox->iov[i];
     header->msg_iovlen = 1;
     header->msg_name = &outbox->name[i];
     header->msg_namelen = dco_udp_sockaddr(udp, &message->remote, &outbox->name[i]);
@@ -76,6 +90,8 @@ static void fill(const struct dco_udp *udp, struct dco_udp_outbox *outbox, unsig
         put_tos(udp, header, message);
     if (message->packets > 1)
         put_control(header, IPPROTO_UDP, UDP_SEGMENT, &message->segment, sizeof(uint16_t));
+    if (message->packets > 1 && udp->uneven_trains)
+        put_tail(header, message, &outbox->tail[i]);
     if (!header->msg_controllen)
         header->msg_control = NULL;
 }
