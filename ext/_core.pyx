@@ -63,6 +63,7 @@ EVENT_KEY_SOON = <int>DCO_EVENT_KEY_SOON
 EVENT_KEY_EXHAUSTED = <int>DCO_EVENT_KEY_EXHAUSTED
 EVENT_TRANSPORT_FAILED = <int>DCO_EVENT_TRANSPORT_FAILED
 EVENT_INTERFACE_GONE = <int>DCO_EVENT_INTERFACE_GONE
+EVENT_LIMIT_REACHED = <int>DCO_EVENT_LIMIT_REACHED
 TABLE_COLUMNS = ("id", "generation", *PEER_COUNTERS, "last_received_ns", "last_sent_ns")
 BATCH_BUCKETS = <int>DCO_BATCH_BUCKETS
 OFFLOAD_ALL = <int>DCO_OFFLOAD_ALL
@@ -619,7 +620,7 @@ cdef class Engine:
 
     def poll_events(self, size_t maximum):
         """Up to `maximum` of (kind, sequence, peer id, generation, remote, local, key id, reason,
-        counters, transport, error)."""
+        counters, transport, error, limits)."""
         cdef dco_engine *engine = self.get()
         cdef dco_event batch[EVENT_BATCH]
         cdef list events = []

@@ -75,6 +75,21 @@ cdef int peer_in(dco_peer_config *config, tx_id, remote, local, vpn_ipv4, vpn_ip
     return 0
 
 
+# Limits in the order of enum dco_limit, then the bytes of activity; None: stays as it is.
+
+cdef int limits_in(dco_limits *limits, values) except -1:
+    for limit, value in enumerate(values[:DCO_LIMITS]):
+        if value is not None:
+            limits.given |= 1 << limit
+            limits.value[limit] = value
+    limits.inactive_bytes = values[DCO_LIMITS] or 0
+    return 0
+
+
+cdef tuple limits_out(const dco_limits *limits):
+    return tuple([limits.value[limit] for limit in range(DCO_LIMITS)]) + (limits.inactive_bytes,)
+
+
 # Settings of features: name to numbers, the same way in and out, and so in a state.
 
 cdef int settings_in(dco_peer_config *config, dict settings) except -1:
@@ -91,6 +106,9 @@ cdef int settings_in(dco_peer_config *config, dict settings) except -1:
             config.present |= DCO_PEER_MARKING
             config.marking.ecn = <dco_ecn><int>ecn
             config.marking.dscp = dscp
+        elif name == "limits":
+            config.present |= DCO_PEER_LIMITS
+            limits_in(&config.limits, values)
         else:
             raise OSError(EINVAL, f"{name} is no setting")
     return 0
@@ -104,6 +122,7 @@ cdef dict settings_out(const dco_peer_config *config):
         ),
         "source_check": (<int>config.source_check,),
         "marking": (<int>config.marking.ecn, <int>config.marking.dscp),
+        "limits": limits_out(&config.limits),
     }
 
 
@@ -123,4 +142,5 @@ cdef tuple event_out(const dco_event *event):
         event.kind, event.sequence, event.peer.id, event.peer.generation,
         address_out(&event.remote), address_out(&event.local), event.key_id, event.reason,
         counters(&event.stats, CORE_PEER_COUNTERS), event.transport, event.error,
+        event.limits,
     )

@@ -139,6 +139,7 @@ enum dco_peer_field {
     DCO_PEER_RATE_LIMIT = 1 << 6,
     DCO_PEER_SOURCE_CHECK = 1 << 7,
     DCO_PEER_MARKING = 1 << 8,
+    DCO_PEER_LIMITS = 1 << 9,
 };
 
 /* Inner packets beyond it are dropped. */
@@ -159,6 +160,30 @@ struct dco_marking {
     bool dscp; /* over UDP: copied out */
 };
 
+/* What is told by DCO_EVENT_LIMIT_REACHED, once each until it is set again: times in seconds, bytes
+ * and packets of both ways. The last two count from the last key, and anew with each. */
+enum dco_limit {
+    DCO_LIMIT_INACTIVE,
+    DCO_LIMIT_SESSION,
+    DCO_LIMIT_QUOTA_BYTES,
+    DCO_LIMIT_QUOTA_PACKETS,
+    DCO_LIMIT_RENEGOTIATE_BYTES,
+    DCO_LIMIT_RENEGOTIATE_PACKETS,
+    DCO_LIMITS,
+};
+
+struct dco_limits {
+    uint32_t given;             /* bit n: limit n; the others stay as they are */
+    uint64_t value[DCO_LIMITS]; /* 0: off */
+    uint64_t inactive_bytes;    /* with INACTIVE: fewer are no activity */
+};
+
+/* How far they have come. */
+struct dco_limits_state {
+    uint32_t armed;
+    uint64_t due[DCO_LIMITS], active_at;
+};
+
 struct dco_peer_config {
     uint32_t present;
     uint32_t id, tx_id;
@@ -169,6 +194,7 @@ struct dco_peer_config {
     struct dco_rate tx_rate, rx_rate;
     enum dco_source_check source_check;
     struct dco_marking marking;
+    struct dco_limits limits;
 };
 
 /* X-macro tables keep the C structs, Cython and Python in step. */
@@ -197,6 +223,7 @@ struct dco_peer_info {
     struct dco_peer_stats stats;
     uint64_t last_received_ns, last_sent_ns, now_ns; /* 0: never */
     uint64_t keepalive_set_ns;                       /* where both timers started */
+    struct dco_limits_state limits;
 };
 
 struct dco_key_config {
@@ -233,6 +260,7 @@ enum dco_event_kind {
     DCO_EVENT_KEY_EXHAUSTED, /* the key seals no more */
     DCO_EVENT_TRANSPORT_FAILED,
     DCO_EVENT_INTERFACE_GONE,
+    DCO_EVENT_LIMIT_REACHED,
 };
 
 struct dco_event {
@@ -241,6 +269,7 @@ struct dco_event {
     struct dco_peer_ref peer;
     struct dco_address remote, local; /* floats */
     uint8_t key_id;
+    uint32_t limits; /* that were reached: bit n, limit n */
     enum dco_delete_reason reason;
     struct dco_peer_stats stats; /* deletions: the final counters */
     uint64_t transport;          /* transports */

@@ -45,6 +45,7 @@ cdef extern from "dco.h" nogil:
         DCO_PEER_KEEPALIVE
         DCO_PEER_TX_ID
         DCO_PEER_RATE_LIMIT
+        DCO_PEER_LIMITS
         DCO_PEER_SOURCE_CHECK
         DCO_PEER_MARKING
 
@@ -56,6 +57,7 @@ cdef extern from "dco.h" nogil:
         DCO_EVENT_KEY_EXHAUSTED
         DCO_EVENT_TRANSPORT_FAILED
         DCO_EVENT_INTERFACE_GONE
+        DCO_EVENT_LIMIT_REACHED
 
     cdef struct dco_address:
         uint8_t family
@@ -127,6 +129,20 @@ cdef extern from "dco.h" nogil:
         dco_ecn ecn
         bint dscp
 
+    enum:
+        DCO_LIMIT_INACTIVE
+        DCO_LIMITS
+
+    cdef struct dco_limits:
+        uint32_t given
+        uint64_t value[1]  # DCO_LIMITS of them
+        uint64_t inactive_bytes
+
+    cdef struct dco_limits_state:
+        uint32_t armed
+        uint64_t due[1]  # DCO_LIMITS of them
+        uint64_t active_at
+
     cdef struct dco_peer_config:
         uint32_t present
         uint32_t id
@@ -142,6 +158,7 @@ cdef extern from "dco.h" nogil:
         dco_rate rx_rate
         dco_source_check source_check
         dco_marking marking
+        dco_limits limits
 
     cdef struct dco_peer_stats:
         pass
@@ -154,6 +171,7 @@ cdef extern from "dco.h" nogil:
         uint64_t last_sent_ns
         uint64_t now_ns
         uint64_t keepalive_set_ns
+        dco_limits_state limits
 
     cdef struct dco_key_config:
         uint8_t key_id
@@ -186,6 +204,7 @@ cdef extern from "dco.h" nogil:
         dco_address remote
         dco_address local
         uint8_t key_id
+        uint32_t limits
         int reason
         dco_peer_stats stats
         uint64_t transport

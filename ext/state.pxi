@@ -110,6 +110,8 @@ def export_peer(Engine self, uint32_t peer_id, uint64_t generation):
         "stats": dict(zip(PEER_COUNTERS, counters(&info.stats, CORE_PEER_COUNTERS))),
         "last_received_ns": info.last_received_ns, "last_sent_ns": info.last_sent_ns,
         "keepalive_set_ns": info.keepalive_set_ns, "settings": settings_out(&info.config),
+        "limits": [info.limits.armed, info.limits.active_at,
+                   *[info.limits.due[limit] for limit in range(DCO_LIMITS)]],
     }
 
 
@@ -126,6 +128,10 @@ def import_peer(Engine self, uint32_t peer_id, uint64_t generation, dict values)
     info.last_received_ns = values["last_received_ns"]
     info.last_sent_ns = values["last_sent_ns"]
     info.keepalive_set_ns = values["keepalive_set_ns"]
+    if "limits" in values:  # not in states of older releases
+        info.limits.armed, info.limits.active_at, *due = values["limits"]
+        for limit, value in enumerate(due[:DCO_LIMITS]):
+            info.limits.due[limit] = value
     with nogil:
         result = dco_peer_import(engine, ref, &info)
     check(result)

@@ -9,9 +9,9 @@ _Address: TypeAlias = tuple[bytes, int, int]
 _Counters: TypeAlias = tuple[int, ...]
 _Packet: TypeAlias = tuple[int, int, int, _Address | None, _Address | None, bytes]
 _Event: TypeAlias = tuple[
-    int, int, int, int, _Address | None, _Address | None, int, int, _Counters, int, int
+    int, int, int, int, _Address | None, _Address | None, int, int, _Counters, int, int, int
 ]
-_Settings: TypeAlias = dict[str, tuple[int, ...]]
+_Settings: TypeAlias = dict[str, tuple[int | None, ...]]
 _Peer: TypeAlias = tuple[
     int,
     int,
@@ -68,6 +68,7 @@ EVENT_KEY_SOON: int
 EVENT_KEY_EXHAUSTED: int
 EVENT_TRANSPORT_FAILED: int
 EVENT_INTERFACE_GONE: int
+EVENT_LIMIT_REACHED: int
 
 class Engine:
     def __init__(

@@ -20,6 +20,7 @@ from .model import (
     KeySlot,
     Mode,
     PeerInfo,
+    PeerLimits,
     PeerStats,
     SourceCheck,
 )
@@ -186,6 +187,36 @@ class Peer:
         MessageTooBig; TryAgain when too many are on their way; `DcoError` with ENOKEY without a
         primary key; NotFound."""
         self._peers.backend.send_message(self._ref, message_of(data))
+
+    def set_limits(
+        self,
+        *,
+        inactive_s: int | None = None,
+        inactive_bytes: int | None = None,
+        session_s: int | None = None,
+        quota_bytes: int | None = None,
+        quota_packets: int | None = None,
+        renegotiate_bytes: int | None = None,
+        renegotiate_packets: int | None = None,
+    ) -> None:
+        """Limits that `PeerLimitReached` tells of, once each until it is set again; nothing else
+        happens. What is given counts from now, 0 switches it off, None leaves it as it is.
+
+        `inactive_s`: so many seconds in which fewer than `inactive_bytes` (as a rule, none) crossed
+        the tunnel. `session_s`: seconds from now. The quotas are of both ways together, and so are
+        `renegotiate_bytes` and `renegotiate_packets`, which count from the last key and anew with
+        each. Bytes and packets are those of the tunnel (`vpn_` in `PeerStats`), and a super-packet
+        is counted as a whole. OutOfRange, InvalidArgument, NotFound."""
+        changes = PeerLimits(
+            inactive_s=inactive_s,
+            session_s=session_s,
+            quota_bytes=quota_bytes,
+            quota_packets=quota_packets,
+            renegotiate_bytes=renegotiate_bytes,
+            renegotiate_packets=renegotiate_packets,
+            inactive_bytes=inactive_bytes,
+        )
+        self._peers.backend.set_feature(self._ref, settings.limits(changes))
 
     def set_source_check(self, source_check: SourceCheck | str) -> None:
         """From which inner addresses this one may send, whatever the device says of others;

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "engine/features.h"
+
 #include "engine/trace.h"
 
 static enum dco_drop drop_of_error(int error)
@@ -44,6 +46,8 @@ static void delivered(struct dco_receive *receive, struct dco_peer *peer, uint32
     dco_counter_add(&receive->stats.tun_write_packets, packets);
     dco_counter_add(&peer->vpn_rx_bytes, bytes);
     dco_counter_add(&peer->vpn_rx_packets, packets);
+    if (dco_features(peer) & DCO_PEER_FEATURE_LIMITS)
+        dco_features_count(receive->engine, peer, receive->now_ns);
 }
 
 /* `packet`: the first of them. They are not of the datagram that is being received, or not only. */

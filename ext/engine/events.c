@@ -33,6 +33,7 @@ void dco_events_post(struct dco_events *events, struct dco_event_record *record,
     record->key_id = news->key_id;
     record->reason = news->reason;
     record->error = news->error;
+    record->limits = (record->queued ? record->limits : 0) | news->limits;
     record->transport = news->transport;
     record->endpoint = news->endpoint;
     if (!record->queued) {
@@ -45,6 +46,16 @@ void dco_events_post(struct dco_events *events, struct dco_event_record *record,
     }
     pthread_mutex_unlock(&events->lock);
     dco_bell_ring(&events->bell);
+}
+
+uint32_t dco_events_unread_limits(struct dco_events *events, const struct dco_event_record *record)
+{
+    uint32_t limits;
+
+    pthread_mutex_lock(&events->lock);
+    limits = record->queued ? record->limits : 0;
+    pthread_mutex_unlock(&events->lock);
+    return limits;
 }
 
 void dco_events_withdraw(struct dco_events *events, struct dco_event_record *record)
@@ -74,6 +85,7 @@ static void describe(const struct dco_event_record *record, struct dco_event *ou
     out->reason = record->reason;
     out->transport = record->transport;
     out->error = record->error;
+    out->limits = record->limits;
     if (record->peer) {
         out->peer.id = record->peer->id;
         out->peer.generation = record->peer->generation;

@@ -28,6 +28,9 @@ uint64_t dco_events_sequence(struct dco_events *events);
 void dco_events_post(struct dco_events *events, struct dco_event_record *record,
                      const struct dco_event_record *news);
 
+/* Limits that were reached and nobody has read. */
+uint32_t dco_events_unread_limits(struct dco_events *events, const struct dco_event_record *record);
+
 /* Takes the record out of the queue, if it is there: its owner is going. */
 void dco_events_withdraw(struct dco_events *events, struct dco_event_record *record);
 

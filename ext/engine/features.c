@@ -68,6 +68,25 @@ bool dco_features_receive(struct dco_receive *receive, struct dco_peer *peer, ui
     return true;
 }
 
+/* --- limits --- */
+
+void dco_features_tell(struct dco_engine *engine, struct dco_peer *peer, uint32_t limits)
+{
+    struct dco_event_record news = {
+        .kind = DCO_EVENT_LIMIT_REACHED,
+        .limits = (uint8_t)limits,
+    };
+
+    if (limits)
+        dco_events_post(&engine->events, &peer->record[DCO_RECORD_LIMIT_REACHED], &news);
+}
+
+void dco_features_count(struct dco_engine *engine, struct dco_peer *peer, uint64_t now_ns)
+{
+    dco_features_tell(engine, peer,
+                      dco_limits_count(&peer->limits, now_ns, dco_peer_crossed(peer)));
+}
+
 /* --- settings --- */
 
 static bool too_large(const struct dco_rate *rate)
@@ -123,6 +142,19 @@ static void set_marking(struct dco_peer *peer, const struct dco_peer_config *con
     atomic_store(&peer->tos_copied, copied);
 }
 
+static void set_limits(struct dco_peer *peer, const struct dco_limits *limits)
+{
+    struct dco_limits now;
+    bool counts = false;
+
+    dco_limits_set(&peer->limits, limits, dco_now_ns(), dco_peer_crossed(peer));
+    dco_limits_describe(&peer->limits, &now);
+    for (unsigned limit = 0; limit < DCO_LIMITS; limit++)
+        counts |= limit != DCO_LIMIT_SESSION && now.value[limit];
+    set_feature(peer, DCO_PEER_FEATURE_LIMITS, counts);
+    dco_worker_kick(&peer->engine->worker[peer->home]);
+}
+
 void dco_features_apply(struct dco_peer *peer, const struct dco_peer_config *config)
 {
     if (config->present & DCO_PEER_RATE_LIMIT) {
@@ -131,6 +163,8 @@ void dco_features_apply(struct dco_peer *peer, const struct dco_peer_config *con
         set_feature(peer, DCO_PEER_FEATURE_TX_RATE, config->tx_rate.bits_per_s);
         set_feature(peer, DCO_PEER_FEATURE_RX_RATE, config->rx_rate.bits_per_s);
     }
+    if (config->present & DCO_PEER_LIMITS)
+        set_limits(peer, &config->limits);
     if (config->present & DCO_PEER_SOURCE_CHECK)
         peer->own_source_check = config->source_check;
     set_marking(peer, config);
@@ -155,4 +189,5 @@ void dco_features_describe(const struct dco_peer *peer, struct dco_peer_config *
     config->rx_rate = get_rate(&peer->rx_rate);
     config->source_check = peer->own_source_check;
     config->marking = (struct dco_marking){atomic_load(&peer->ecn), peer->dscp};
+    dco_limits_describe(&peer->limits, &config->limits);
 }

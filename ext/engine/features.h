@@ -21,6 +21,11 @@ bool dco_features_transmit(struct dco_transmit *transmit, struct dco_peer *peer,
 bool dco_features_receive(struct dco_receive *receive, struct dco_peer *peer, uint32_t features,
                           uint8_t *packet, uint32_t size);
 
+/* Packets of the peer have been counted, in either direction: whether that reaches a limit. */
+void dco_features_count(struct dco_engine *engine, struct dco_peer *peer, uint64_t now_ns);
+/* Limits that were reached; none is nothing. */
+void dco_features_tell(struct dco_engine *engine, struct dco_peer *peer, uint32_t limits);
+
 /* --- settings: under the engine's lock --- */
 
 /* 0, or why the engine cannot take what `config` has of them. */

@@ -33,7 +33,7 @@ static enum dco_gcm_kind choose_gcm(struct dco_engine *engine)
 
 /* Owns the key. */
 static int install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
-                   struct dco_key *key)
+                   struct dco_key *key, bool fresh)
 {
     struct dco_peer *peer;
     int error = dco_engine_enter(engine);
@@ -49,6 +49,8 @@ static int install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_
         error = -EINVAL;
     else {
         retire(engine, dco_keyslots_set(&peer->keys, slot, key));
+        if (fresh)
+            dco_limits_renew(&peer->limits, dco_peer_crossed(peer));
         if (peer->transport->stream)
             dco_stream_ready(engine, peer->transport);
     }
@@ -67,7 +69,7 @@ int dco_key_install(struct dco_engine *engine, struct dco_peer_ref ref, enum dco
 
     if (!error)
         error = dco_key_new(config, engine->library, choose_gcm(engine), &key);
-    return error ? error : install(engine, ref, slot, key);
+    return error ? error : install(engine, ref, slot, key, true);
 }
 
 int dco_key_import(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,
@@ -78,7 +80,7 @@ int dco_key_import(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_
 
     if (!error)
         error = dco_key_load(state, engine->library, choose_gcm(engine), &key);
-    return error ? error : install(engine, ref, slot, key);
+    return error ? error : install(engine, ref, slot, key, false);
 }
 
 int dco_key_export(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_slot slot,

@@ -371,6 +371,10 @@ static void describe(const struct dco_peer *peer, uint64_t now, struct dco_peer_
     info->config.keepalive_interval_s = atomic_load(&peer->keepalive_interval_s);
     info->config.keepalive_timeout_s = atomic_load(&peer->keepalive_timeout_s);
     dco_features_describe(peer, &info->config);
+    dco_limits_save(&peer->limits, &info->limits);
+    /* A successor, which gets no events that wait, is to tell them itself. */
+    info->limits.armed |=
+        dco_events_unread_limits(&peer->engine->events, &peer->record[DCO_RECORD_LIMIT_REACHED]);
     info->last_received_ns = dco_counter_read(&peer->last_received_ns);
     info->last_sent_ns = dco_counter_read(&peer->last_sent_ns);
     info->now_ns = now;

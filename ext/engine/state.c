@@ -240,6 +240,7 @@ int dco_peer_import(struct dco_engine *engine, struct dco_peer_ref ref,
         dco_counter_set(&peer->last_received_ns, info->last_received_ns);
         dco_counter_set(&peer->last_sent_ns, info->last_sent_ns);
         atomic_store(&peer->keepalive_set_ns, info->keepalive_set_ns);
+        dco_limits_load(&peer->limits, &info->limits);
     }
     dco_engine_leave(engine);
     return error;

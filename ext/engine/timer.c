@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "engine/timer.h"
 
+#include "engine/features.h"
 #include "engine/outgoing.h"
 
 #define SECOND UINT64_C(1000000000)
@@ -102,6 +103,15 @@ static uint64_t check_epochs(struct dco_transmit *transmit, struct dco_peer *pee
     return next;
 }
 
+static uint64_t check_limits(struct dco_transmit *transmit, struct dco_peer *peer)
+{
+    uint64_t next;
+
+    dco_features_tell(transmit->engine, peer, dco_limits_expire(&peer->limits, transmit->now_ns));
+    next = dco_limits_next(&peer->limits);
+    return next == UINT64_MAX ? next : whole_second(next);
+}
+
 uint64_t dco_timer_run(struct dco_transmit *transmit)
 {
     uint64_t next = UINT64_MAX;
@@ -117,6 +127,7 @@ uint64_t dco_timer_run(struct dco_transmit *transmit)
             next = min64(next, check_ping(transmit, peer));
             next = min64(next, check_float(transmit, peer));
             next = min64(next, check_epochs(transmit, peer));
+            next = min64(next, check_limits(transmit, peer));
         }
     }
     dco_outgoing_flush(transmit);

@@ -251,6 +251,8 @@ static void transmit_packet(struct dco_transmit *transmit, const struct dco_vnet
     if (features && !dco_features_transmit(transmit, peer, features))
         return;
     transmit_segments(transmit, peer, key);
+    if (features & DCO_PEER_FEATURE_LIMITS)
+        dco_features_count(transmit->engine, peer, transmit->now_ns);
 }
 
 /* The same under observation. */

@@ -57,6 +57,15 @@ void dco_peer_endpoint_write(struct dco_peer *peer, const struct dco_endpoint *e
     dco_seqlock_write(&peer->endpoint_lock, peer->endpoint, words, DCO_ENDPOINT_WORDS);
 }
 
+struct dco_crossed dco_peer_crossed(const struct dco_peer *peer)
+{
+    return (struct dco_crossed){
+        .bytes = dco_counter_read(&peer->vpn_rx_bytes) + dco_counter_read(&peer->vpn_tx_bytes),
+        .packets =
+            dco_counter_read(&peer->vpn_rx_packets) + dco_counter_read(&peer->vpn_tx_packets),
+    };
+}
+
 void dco_peer_stats_read(const struct dco_peer *peer, struct dco_peer_stats *stats)
 {
 #define X(name) stats->name = dco_counter_read(&peer->name);

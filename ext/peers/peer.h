@@ -9,6 +9,7 @@
 #include "codec/bucket.h"
 #include "dco.h"
 #include "peers/keyslot.h"
+#include "peers/limits.h"
 #include "peers/lpm.h"
 #include "peers/map.h"
 #include "sync/counter.h"
@@ -30,6 +31,7 @@ enum dco_record_kind {
     DCO_RECORD_FLOAT_REFUSED,
     DCO_RECORD_KEY_SOON,
     DCO_RECORD_KEY_EXHAUSTED,
+    DCO_RECORD_LIMIT_REACHED,
     DCO_RECORD_DELETED,
     DCO_RECORD_KINDS,
 };
@@ -41,6 +43,7 @@ struct dco_event_record {
     bool queued;
     uint8_t key_id;
     uint8_t reason;
+    uint8_t limits; /* all that were reached since it was read */
     int error;
     uint64_t transport;
     uint64_t sequence;
@@ -59,6 +62,7 @@ struct dco_peer_address {
 enum dco_peer_feature {
     DCO_PEER_FEATURE_TX_RATE = 1 << 0,
     DCO_PEER_FEATURE_RX_RATE = 1 << 1,
+    DCO_PEER_FEATURE_LIMITS = 1 << 2, /* what is counted may reach one */
 };
 
 struct dco_peer_rate {
@@ -90,6 +94,7 @@ struct dco_peer {
     struct dco_seqlock endpoint_lock;
     _Atomic uint64_t endpoint[DCO_ENDPOINT_WORDS];
     struct dco_peer_rate tx_rate, rx_rate;
+    struct dco_limit_meter limits;
 
     /* engine lock */
     enum dco_source_check own_source_check;
@@ -130,6 +135,7 @@ void dco_peer_endpoint_read(const struct dco_peer *peer, struct dco_endpoint *en
 void dco_peer_endpoint_write(struct dco_peer *peer, const struct dco_endpoint *endpoint);
 /* A new endpoint: what was learned of the old path no longer counts. */
 void dco_peer_path_reset(struct dco_peer *peer);
+struct dco_crossed dco_peer_crossed(const struct dco_peer *peer);
 void dco_peer_stats_read(const struct dco_peer *peer, struct dco_peer_stats *stats);
 
 #endif

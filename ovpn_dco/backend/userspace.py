@@ -35,6 +35,7 @@ from ..model import (
     KeySlot,
     KeySwapNeeded,
     KeySwapReason,
+    Limit,
     Marking,
     Mode,
     Offload,
@@ -43,6 +44,8 @@ from ..model import (
     PeerFloated,
     PeerFloatRefused,
     PeerInfo,
+    PeerLimitReached,
+    PeerLimits,
     PeerSetting,
     PeerStats,
     RateLimit,
@@ -72,6 +75,7 @@ FEATURES = frozenset(
         Feature.ECN,
         Feature.DSCP,
         Feature.TRACE,
+        Feature.LIMITS,
     }
 )
 
@@ -80,6 +84,7 @@ SETTINGS: dict[str, tuple[type[PeerSetting], Callable[..., PeerSetting]]] = {
     "rate_limit": (RateLimit, RateLimit),
     "source_check": (SourceCheck, SourceCheck.numbered),
     "marking": (Marking, Marking.numbered),
+    "limits": (PeerLimits, PeerLimits),
 }
 
 TUN_NODE = "/dev/net/tun"
@@ -152,7 +157,8 @@ def _stats(values: tuple[int, ...]) -> PeerStats:
 
 
 def _event(raw: tuple[Any, ...]) -> Event:
-    kind, sequence, peer_id, generation, remote, local, key_id, reason, stats, _, error = raw
+    kind, sequence, peer_id, generation, remote, local, key_id, reason, stats, *rest = raw
+    _, error, limits = rest
     peer = {"sequence": sequence, "peer_id": peer_id, "generation": generation}
     where: dict[str, Any] = {"remote": _address(remote), "local": _address(local)}
     if kind == _core.EVENT_PEER_DELETED:
@@ -165,6 +171,8 @@ def _event(raw: tuple[Any, ...]) -> Event:
         return KeySwapNeeded(**peer, key_id=key_id, reason=KeySwapReason.SOON)
     if kind == _core.EVENT_KEY_EXHAUSTED:
         return KeySwapNeeded(**peer, key_id=key_id, reason=KeySwapReason.EXHAUSTED)
+    if kind == _core.EVENT_LIMIT_REACHED:
+        return PeerLimitReached(**peer, limits=Limit(limits))
     if kind == _core.EVENT_TRANSPORT_FAILED:
         return TransportFailed(sequence=sequence, transport=None, errno=error)
     return InterfaceGone(sequence=sequence, errno=error)
@@ -652,7 +660,7 @@ class UserspaceBackend:
             return self._engine.lookup_route(ip)
 
 
-def _numbers(setting: PeerSetting) -> tuple[int, ...]:
+def _numbers(setting: PeerSetting) -> tuple[int | None, ...]:
     if isinstance(setting, SourceCheck):
         return (setting.number,)
     return dataclasses.astuple(setting)

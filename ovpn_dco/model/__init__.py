@@ -23,6 +23,7 @@ from .events import (
     PeerEvent,
     PeerFloated,
     PeerFloatRefused,
+    PeerLimitReached,
     TransportFailed,
 )
 from .keys import (
@@ -50,7 +51,9 @@ from .offloads import (
     Offloads,
 )
 from .settings import (
+    Limit,
     Marking,
+    PeerLimits,
     PeerSetting,
     RateLimit,
 )
@@ -93,6 +96,7 @@ __all__ = [
     "KeySlot",
     "KeySwapNeeded",
     "KeySwapReason",
+    "Limit",
     "Marking",
     "Mode",
     "NameType",
@@ -104,6 +108,8 @@ __all__ = [
     "PeerFloatRefused",
     "PeerFloated",
     "PeerInfo",
+    "PeerLimitReached",
+    "PeerLimits",
     "PeerSetting",
     "PeerStats",
     "RateLimit",

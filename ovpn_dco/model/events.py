@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .kinds import Address, Buffer, DeleteReason
+from .settings import Limit
 from .statistics import PeerStats
 
 
@@ -89,6 +90,13 @@ class KeySwapNeeded(PeerEvent):
 
     key_id: int
     reason: KeySwapReason
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerLimitReached(PeerEvent):
+    """A peer has used what its limits give, see `Peer.set_limits`. Nothing else happens."""
+
+    limits: Limit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,3 +63,4 @@ class Feature(enum.Enum):
     ECN = "explicit congestion notification through the tunnel"
     DSCP = "outer headers with the DSCP of the inner ones"
     TRACE = "traces of packets"
+    LIMITS = "limits of time, bytes and packets for each peer"

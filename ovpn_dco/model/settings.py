@@ -4,6 +4,7 @@ The fields stand in the order in which the engine takes them."""
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -37,5 +38,32 @@ class Marking:
         return cls(Ecn(ecn), dscp=bool(dscp))
 
 
-PeerSetting: TypeAlias = RateLimit | SourceCheck | Marking
+class Limit(enum.Flag):
+    """What a peer may use, and is told of by `PeerLimitReached` when it has."""
+
+    INACTIVE = enum.auto()
+    """For so long too few bytes have crossed the tunnel."""
+    SESSION = enum.auto()
+    """So much time has passed."""
+    QUOTA_BYTES = enum.auto()
+    QUOTA_PACKETS = enum.auto()
+    RENEGOTIATE_BYTES = enum.auto()
+    """So much has crossed the tunnel since the last key was installed."""
+    RENEGOTIATE_PACKETS = enum.auto()
+
+
+@dataclass(frozen=True)
+class PeerLimits:
+    """The limits of a peer, see `Peer.set_limits`; 0: off. None, in a change alone: stays."""
+
+    inactive_s: int | None = None
+    session_s: int | None = None
+    quota_bytes: int | None = None
+    quota_packets: int | None = None
+    renegotiate_bytes: int | None = None
+    renegotiate_packets: int | None = None
+    inactive_bytes: int | None = None
+
+
+PeerSetting: TypeAlias = RateLimit | SourceCheck | Marking | PeerLimits
 """Each is the field of `PeerInfo` with its name, and is handed over with the peer."""

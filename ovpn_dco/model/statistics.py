@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .kinds import Address, DropReason, SourceCheck, TransportKind
 from .offloads import Offload, Offloads
-from .settings import Marking, RateLimit
+from .settings import Marking, PeerLimits, RateLimit
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class PeerInfo:
     last_sent_s: float | None
     stats: PeerStats
     rate_limit: RateLimit
+    limits: PeerLimits
     source_check: SourceCheck
     marking: Marking
 

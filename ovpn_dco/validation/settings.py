@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 
-from ..model import Ecn, Marking, RateLimit, SourceCheck
+from ..model import Ecn, Marking, PeerLimits, RateLimit, SourceCheck
 from .arguments import bounded
-from .rules import refuse
+from .rules import U32_MAX, refuse
 
-RATE_MAX = (1 << 63) - 1
+RATE_MAX = COUNT_MAX = (1 << 63) - 1
 BURST_MIN = 1280  # what every link carries that has IPv6: smaller ones would stop all traffic
 BURST_MAX = 1 << 30  # DCO_RATE_BURST_MAX
 _LARGEST_PACKET = 65535
@@ -33,6 +33,17 @@ def rate_limit(
     if burst_bytes is not None:
         burst = bounded("burst_bytes", burst_bytes, BURST_MIN, BURST_MAX)
     return RateLimit(transmit, _burst(transmit, burst), receive, _burst(receive, burst))
+
+
+def limits(changes: PeerLimits) -> PeerLimits:
+    """What `Peer.set_limits` says. OutOfRange, InvalidArgument."""
+    for name, value in vars(changes).items():
+        if value is not None:
+            bounded(name, value, 0, U32_MAX if name.endswith("_s") else COUNT_MAX)
+    if changes.inactive_bytes and not changes.inactive_s:
+        message = "means nothing without inactive_s beside it"
+        raise refuse(errno.EINVAL, "inactive_bytes", message)
+    return changes
 
 
 def source_check(value: object, *, of_device: bool = False) -> SourceCheck:

@@ -77,6 +77,14 @@ def test_enumerations(name: str, prefix: str, python: type[enum.IntEnum]) -> Non
     assert members(API, name) == ours
 
 
+def test_limits() -> None:
+    c = [name.removeprefix("DCO_LIMIT_") for name in members(API, "dco_limit")]
+    assert c == [*model.Limit.__members__, "DCO_LIMITS"]
+    assert [member.value for member in model.Limit] == [1 << n for n in range(len(c) - 1)]
+    order = [field.name.removesuffix("_s") for field in fields(model.PeerLimits)]
+    assert order == [name.lower() for name in c[:-1]] + ["inactive_bytes"]
+
+
 def test_offloads() -> None:
     c = {
         name.removeprefix("DCO_OFFLOAD_"): value

@@ -7,11 +7,16 @@ from .mutation import Mutation
 FEATURES = "ext/engine/features.c"
 SETTINGS = "ovpn_dco/validation/settings.py"
 ARGUMENTS = "ovpn_dco/validation/arguments.py"
+LIMITS = "ext/peers/limits.c"
 MESSAGE = "ext/engine/message.c"
 
 
 def rate(name: str) -> str:
     return f"tests/unit/test_rate_limit.py::{name}"
+
+
+def limit(name: str) -> str:
+    return f"tests/unit/test_limits.py::{name}"
 
 
 def message(name: str) -> str:
@@ -70,6 +75,63 @@ MUTATIONS = [
         "ext/state.pxi",
         ', "settings": settings_out(&info.config),',
         ",",
+    ),
+    # Limits
+    Mutation(
+        "limit-told-again",
+        limit("test_quotas_of_both_ways_together"),
+        LIMITS,
+        "return reached ? atomic_fetch_and(&meter->armed, ~reached) & reached : 0;",
+        "return reached;",
+    ),
+    Mutation(
+        "quota-of-what-was-before",
+        limit("test_quotas_of_both_ways_together"),
+        LIMITS,
+        "TIMES >> limit & 1 ? now_ns + value * SECOND : counted(limit, crossed) + value);",
+        "TIMES >> limit & 1 ? now_ns + value * SECOND : value);",
+    ),
+    Mutation(
+        "received-bytes-uncounted",
+        limit("test_quotas_of_both_ways_together"),
+        "ext/peers/peer.c",
+        "dco_counter_read(&peer->vpn_rx_bytes) + dco_counter_read(&peer->vpn_tx_bytes)",
+        "dco_counter_read(&peer->vpn_tx_bytes)",
+    ),
+    Mutation(
+        "limits-overwrite-one-another",
+        limit("test_what_nobody_has_read_is_told_together"),
+        "ext/engine/events.c",
+        "(record->queued ? record->limits : 0) | news->limits;",
+        "news->limits;",
+    ),
+    Mutation(
+        "key-counts-from-the-first",
+        limit("test_the_next_key_once_for_each_key"),
+        "ext/engine/key_ops.c",
+        "        if (fresh)\n",
+        "        if (fresh && false)\n",
+    ),
+    Mutation(
+        "limits-start-anew-elsewhere",
+        limit("test_a_successor_goes_on_counting"),
+        "ext/engine/state.c",
+        "        dco_limits_load(&peer->limits, &info->limits);\n",
+        "",
+    ),
+    Mutation(
+        "unread-limits-lost",
+        limit("test_a_successor_tells_what_nobody_has_read"),
+        "ext/engine/peer_ops.c",
+        "    info->limits.armed |=\n        dco_events_unread_limits(",
+        "    (void)dco_events_unread_limits(",
+    ),
+    Mutation(
+        "limits-unchecked",
+        limit("test_bad_arguments"),
+        SETTINGS,
+        "if changes.inactive_bytes and not changes.inactive_s:",
+        "if changes.inactive_bytes and not changes:",
     ),
     # Messages
     Mutation(

@@ -1,4 +1,4 @@
-"""A rate limit amid real traffic: super-packets in part, all counted, and the flow goes on."""
+"""Rates and quotas amid real traffic, with super-packets: all counted, and the flow goes on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from system.test_accounting import assert_all_accounted
 from system.tunnel import SERVER_IPV4, SYSTEM, Site, Tunnel, iperf3
 
-from ovpn_dco import DropReason, PeerDeleted
+from ovpn_dco import DropReason, Limit, PeerDeleted, PeerLimitReached
 
 pytestmark = SYSTEM
 
@@ -27,3 +27,19 @@ def test_a_limited_flow_goes_on(tunnel: Tunnel, transmit: bool) -> None:
     if transmit:  # what went has come as whole packets
         assert tunnel.pair.at_client.stats().vpn_rx_packets == stats.vpn_tx_packets
         assert tunnel.pair.at_client.stats().vpn_rx_bytes == stats.vpn_tx_bytes
+
+
+def test_a_quota_under_super_packets(tunnel: Tunnel) -> None:
+    """Told once, when that much has crossed, and the flow goes on."""
+    server = tunnel.pair.at_server
+    server.set_limits(quota_bytes=4_000_000, quota_packets=1_000, renegotiate_bytes=8_000_000)
+    iperf3(tunnel.server.namespace, tunnel.client.namespace, SERVER_IPV4)
+    iperf3(tunnel.server.namespace, tunnel.client.namespace, SERVER_IPV4, reverse=True)
+    told = [e for e in tunnel.server.device.poll_events() if isinstance(e, PeerLimitReached)]
+    assert (
+        sum(event.limits.value for event in told)
+        == (Limit.QUOTA_BYTES | Limit.QUOTA_PACKETS | Limit.RENEGOTIATE_BYTES).value
+    )
+    stats = server.stats()
+    assert stats.vpn_rx_bytes + stats.vpn_tx_bytes > 32_000_000
+    assert sum(tunnel.server.device.stats().drops.values()) == 0
