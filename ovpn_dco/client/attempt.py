@@ -18,9 +18,12 @@ from ..model import (
     ControlTransport,
     DeleteReason,
     KeySwapNeeded,
+    Limit,
     PeerDeleted,
     PeerEvent,
     PeerFloated,
+    PeerLimitReached,
+    PeerLimits,
     PeerStats,
     TransportKind,
 )
@@ -46,6 +49,7 @@ from ..protocol.session_events import (
 )
 from ..runtime.control import ControlDriver
 from ..runtime.data_channel import DataChannel
+from ..runtime.limits import ENDING, RENEWING, describe, limits_of, set_limits
 from ..runtime.marking import ecn_of_server, set_marking
 from ..runtime.profile import check_agreement
 from ..transport import Transport
@@ -92,6 +96,8 @@ class Attempt:
         self._channel: DataChannel | None = None
         self._established: Established | None = None
         self._farewell: Farewell | None = None
+        self._limits = PeerLimits()
+        self._limit: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._changed = asyncio.Event()
 
     @property
@@ -142,10 +148,10 @@ class Attempt:
         """How long it takes to say goodbye; nothing of the time in which that arrives."""
         return self._exit_messages() * REPEAT_S
 
-    def crossed_bytes(self) -> int:
-        """Bytes inside of the tunnel, both ways."""
-        stats = self.stats()
-        return stats.vpn_rx_bytes + stats.vpn_tx_bytes if stats else 0
+    async def limit_reached(self) -> str:
+        """Waits for a limit that ends the connection, for ever if there is none; says which."""
+        await asyncio.wait({self._limit})
+        return self._limit.result()
 
     def stats(self) -> PeerStats | None:
         """Counters of the peer; None without one."""
@@ -220,6 +226,8 @@ class Attempt:
                 self._establish()
             case KeySwapNeeded():
                 self._session.renegotiate()
+            case PeerLimitReached():
+                self._heed(event.limits)
 
     def lose(self, transport: ControlTransport | None) -> None:
         """A socket died."""
@@ -312,7 +320,15 @@ class Attempt:
             ecn=ecn_of_server(self._pushed),
             dscp=self.config.transport.passtos,
         )
+        self._limits = limits_of(self.config.data, self.config.keepalive, self._pushed)
+        set_limits(self._channel.peer, self._device.features, self._limits)
         self._agreement = event.agreement
+
+    def _heed(self, reached: Limit) -> None:
+        if reached & RENEWING:
+            self._session.renegotiate()
+        if reached & ENDING and not self._limit.done():
+            self._limit.set_result(describe(reached, self._limits))
 
     def _keepalive(self) -> tuple[int, int]:
         """(interval, timeout) in seconds: what was pushed, and else what is configured."""

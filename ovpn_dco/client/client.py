@@ -34,7 +34,6 @@ from .attempt import Attempt, Established
 from .connector import Connector
 from .dialogue import Answer, Dialogue, first_login, with_token_of
 from .hooked_tunnel import HookedTunnel
-from .limits import Limits, reach
 from .remotes import RemoteSequence
 from .retry import Again, Verdict, judge
 from .tasks import first_of
@@ -341,10 +340,7 @@ class Client:
         """Until a limit is reached: says which."""
         established = await self._contact(attempt)
         await self._come_up(attempt, established)
-        limits = Limits.of(self._config.keepalive, established.options)
-        return await first_of(
-            reach(limits, attempt.crossed_bytes), self._follow(attempt), self._guard(attempt)
-        )
+        return await first_of(attempt.limit_reached(), self._follow(attempt), self._guard(attempt))
 
     async def _contact(self, attempt: Attempt) -> Established:
         """Not for longer than `connect-timeout` without any answer."""

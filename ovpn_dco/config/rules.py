@@ -93,8 +93,6 @@ _NOT_YET = {
     "management": "give a hook",
     "status": "ask Server.clients or Client.stats()",
     "status-version": "ask Server.clients or Client.stats()",
-    "reneg-bytes": "use reneg-sec",
-    "reneg-pkts": "use reneg-sec",
     "ping-timer-rem": "the timer runs from the connection on",
 }
 
@@ -365,10 +363,6 @@ SERVER: tuple[Rule, ...] = (
         lambda s: any(not _can_be_pushed(option) for option in s.config.push.options),
         "push",
         "has an option that no client can read: too long, empty, or with a comma",
-    ),
-    *(
-        Rule(_given(name), name, "no effect on a server", Severity.WARNING)
-        for name in ("inactive", "session-timeout")
     ),
     Rule(
         lambda s: s.config.pool.duplicate_cn and s.config.pool.persist_path is not None,

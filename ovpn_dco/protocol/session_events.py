@@ -52,6 +52,8 @@ class EndReason(enum.Enum):
     EXHAUSTED = "no replay id is left"
     SUPERSEDED = "the client has connected anew"
     EXPIRED = "nothing came from the peer for too long"
+    INACTIVE = "too little has crossed the tunnel for too long"
+    SESSION_TIMEOUT = "the session has lasted as long as it may"
     TRANSPORT_GONE = "the connection was lost"
 
 

@@ -144,13 +144,15 @@ class ServerSession(Session):
         if asked is not None:
             self._send(asked, now)
 
-    def dismiss(self, now: float, message: Restart | Halt) -> None:
+    def dismiss(
+        self, now: float, message: Restart | Halt, reason: EndReason = EndReason.LOCAL
+    ) -> None:
         """Tells a connected client to come again or to stop, and ends."""
         if self._ended:
             return
         if self._primary.exchanged and not self._primary.failed:
             self._send(message, now)
-        self._end(Ended(reason=EndReason.LOCAL), now, LINGER_S)
+        self._end(Ended(reason=reason), now, LINGER_S)
 
     # Steps
 

@@ -15,7 +15,7 @@ from typing import Any
 from ..config import ClientOverrides, ServerConfig
 from ..device import Device
 from ..errors import AlreadyExists, DcoError, InvalidArgument, NotFound
-from ..model import Address, Cipher, ControlTransport, Ecn, PeerEvent, PeerStats
+from ..model import Address, Cipher, ControlTransport, Ecn, Limit, PeerEvent, PeerStats
 from ..net.rtnetlink import IpNetwork
 from ..protocol.challenge import PendingRequest
 from ..protocol.keyevents import KeyExpired, KeyPromotionDue
@@ -44,6 +44,7 @@ from ..protocol.table import Path, SessionTable
 from ..runtime.clock import Clock
 from ..runtime.control import ControlDriver
 from ..runtime.data_channel import DataChannel
+from ..runtime.limits import RENEWING, limits_of, set_limits
 from ..runtime.marking import ecn_of_client, pushed_to, set_marking
 from ..runtime.profile import check_agreement
 from .authentication import NO_NAME, Authenticator, Identity, SessionLogin
@@ -208,9 +209,18 @@ class Connection:
         self.session.renegotiate()
         self._shared.table.touch(self.session)
 
-    def dismiss(self, message: Restart | Halt) -> None:
+    def heed(self, reached: Limit) -> None:
+        """Limits were reached. Who is idle is to stop; whose time is up may log in anew."""
+        if reached & RENEWING:
+            self.renegotiate()
+        if Limit.SESSION in reached:
+            self.dismiss(Restart(), EndReason.SESSION_TIMEOUT)
+        elif Limit.INACTIVE in reached:
+            self.dismiss(Halt("inactive"), EndReason.INACTIVE)
+
+    def dismiss(self, message: Restart | Halt, reason: EndReason = EndReason.LOCAL) -> None:
         """Tells the client to come again or to stop, and ends."""
-        self.session.dismiss(self._shared.clock.now(), message)
+        self.session.dismiss(self._shared.clock.now(), message, reason)
         self._shared.table.touch(self.session)
 
     # The login
@@ -353,6 +363,8 @@ class Connection:
         )
         passtos = shared.config.transport.passtos
         set_marking(channel.peer, shared.device.features, ecn=self._ecn, dscp=passtos)
+        limits = limits_of(shared.config.data, keepalive)
+        set_limits(channel.peer, shared.device.features, limits)
         self._channel, self._cipher = channel, event.agreement.cipher
         shared.by_peer[event.peer_id] = self
         self._own_networks(channel, self._settings.overrides.iroutes)

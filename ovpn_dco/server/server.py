@@ -29,6 +29,7 @@ from ..model import (
     PeerEvent,
     PeerFloated,
     PeerFloatRefused,
+    PeerLimitReached,
     TransportFailed,
 )
 from ..net import Netns
@@ -429,6 +430,8 @@ class Server:
                 connection.close(EndReason.TRANSPORT_GONE, event.stats)
             case KeySwapNeeded():
                 connection.renegotiate()
+            case PeerLimitReached():
+                connection.heed(event.limits)
             case PeerFloated():
                 connection.moved(event.remote, event.local)
             case PeerFloatRefused():

@@ -24,8 +24,10 @@ from ovpn_dco.model import (
     KeySlot,
     KeySwapNeeded,
     KeySwapReason,
+    Limit,
     PeerDeleted,
     PeerFloated,
+    PeerLimitReached,
     TransportKind,
 )
 from ovpn_dco.protocol.datamessage import EXIT
@@ -48,6 +50,10 @@ class FakePeer:
         self.messages: list[bytes] = []
         self.sealed = 0
         self.error: DcoError | None = None
+        self.limits: list[dict[str, int]] = []
+
+    def set_limits(self, **limits: int) -> None:
+        self.limits.append(limits)
 
     def send_message(self, data: bytes) -> None:
         if self.error:
@@ -77,7 +83,7 @@ class FakePeer:
 
 
 class FakeDevice:
-    features = frozenset({Feature.ECN, Feature.DSCP})
+    features = frozenset({Feature.ECN, Feature.DSCP, Feature.LIMITS})
 
     def __init__(self) -> None:
         self.peer = FakePeer()
@@ -215,7 +221,6 @@ def test_a_session_becomes_a_peer_with_a_key() -> None:
         assert established.remote == SERVER_ADDRESS
         assert established.agreement == link.client.agreement
         assert str(established.options.tunnel_ipv4.interface) == "10.8.0.2/24"
-        assert link.attempt.crossed_bytes() == 42
 
     run(test)
 
@@ -301,6 +306,29 @@ def test_a_peer_that_goes_ends_it(reason: DeleteReason, expected: EndReason) -> 
         link.vanished(reason)
         assert link.reason is expected
         assert link.device.peer.deleted
+
+    run(test)
+
+
+def test_limits_are_the_engines() -> None:
+    async def test() -> None:
+        link = Link(client_config("reneg-pkts 500", "inactive 60"), "session-timeout 90").up()
+        (limits,) = link.device.peer.limits
+        assert limits == {
+            "inactive_s": 60,
+            "session_s": 90,
+            "renegotiate_packets": 500,
+        }
+        waiting = asyncio.ensure_future(link.attempt.limit_reached())
+        link.happened(PeerLimitReached, limits=Limit.RENEGOTIATE_PACKETS)
+        link.run(lambda: link.device.peer.keys.get(KeySlot.PRIMARY) == 1)
+        link.happened(PeerLimitReached, limits=Limit.SESSION, generation=GENERATION - 1)
+        await asyncio.sleep(0)
+        assert not waiting.done(), "that was another peer"
+        link.happened(PeerLimitReached, limits=Limit.SESSION)
+        link.happened(PeerLimitReached, limits=Limit.INACTIVE)
+        assert await waiting == "the session lasts 90 s at most"
+        assert not link.attempt.ended.done(), "the client decides"
 
     run(test)
 

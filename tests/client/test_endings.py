@@ -425,20 +425,13 @@ def test_silence_of_the_server(pushed: list[str], own: dict[str, int], ends: boo
     run(test)
 
 
-@pytest.mark.parametrize(
-    ("pushed", "own"),
-    [(["session-timeout 30"], {}), ([], {"session_timeout_s": 30}), (["inactive 30"], {})],
-)
-def test_a_limit_ends_it_in_peace(
-    pushed: list[str], own: dict[str, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("pushed", "own"), [(["session-timeout 1"], {}), ([], {"inactive_s": 1})])
+def test_a_limit_ends_it_in_peace(pushed: list[str], own: dict[str, int]) -> None:
     async def test() -> None:
         async with served(let_in(*pushed)) as server:
             config = config_for(server.remote, keepalive=KeepaliveConfig(**own))
             async with LabClient(config) as client:
-                slept = hurried(monkeypatch)
                 await client.wait_closed()
-                assert 30 in slept
                 await until(lambda: server.ended)
             assert [ended.reason.name for ended in server.ended] == ["PEER_EXIT"]
 

@@ -117,11 +117,7 @@ WARNED = [
             "management 127.0.0.1 1",
             "status file",
             "status-version 2",
-            "reneg-bytes 1",
-            "reneg-pkts 1",
             "ping-timer-rem",
-            "inactive 60",
-            "session-timeout 60",
         )
     ),
 ]

@@ -332,6 +332,28 @@ def test_a_server_that_is_over() -> None:
     run(body)
 
 
+@pytest.mark.parametrize(
+    ("line", "kind", "reason"),
+    [
+        ("session-timeout 1", Restart, EndReason.SESSION_TIMEOUT),
+        ("inactive 1", Halt, EndReason.INACTIVE),
+    ],
+)
+def test_a_limit_ends_a_client(line: str, kind: type, reason: EndReason) -> None:
+    async def body() -> None:
+        gone: list[DisconnectNotice] = []
+        hooks = ServerHooks(client_disconnect=gone.append)
+        config = replace(configuration(line), hooks=hooks)
+        async with serving(config=config) as server, Caller(server, "alice") as caller:
+            end = await caller.ended()
+            assert isinstance(end.message, kind)
+            await eventually(lambda: gone)
+            assert [notice.reason for notice in gone] == [reason]
+            assert not server.clients
+
+    run(body)
+
+
 def test_clients_are_told_of_the_end() -> None:
     async def body() -> None:
         async with serving("explicit-exit-notify 2") as server:

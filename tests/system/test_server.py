@@ -84,6 +84,20 @@ def renegotiate(server: Running[Server], client: Running[Client]) -> None:
     server.until(has_next_key, "the next key")
 
 
+def test_keys_that_have_carried_enough(office: Office) -> None:
+    """Both ends count, and ask for the next key."""
+    server = office.server("reneg-pkts 40")
+    client = office.client()
+    ping(client.namespace, SERVER_IPV4, count=30)
+
+    def has_next_key(one: Server) -> bool:
+        (connection,) = one._connections.values()
+        return connection.session._primary.key_id == 1 and connection.session.has_arrived
+
+    server.until(has_next_key, "the next key")
+    both_ways(server, client)
+
+
 # What is behind a client
 
 

@@ -133,6 +133,20 @@ MUTATIONS = [
         "if changes.inactive_bytes and not changes.inactive_s:",
         "if changes.inactive_bytes and not changes:",
     ),
+    Mutation(
+        "limits-of-a-server-unheeded",
+        "tests/server/test_server.py::test_a_limit_ends_a_client",
+        "ovpn_dco/server/server.py",
+        "                connection.heed(event.limits)\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "limits-of-another-attempt",
+        "tests/client/test_attempt.py::test_limits_are_the_engines",
+        "ovpn_dco/client/attempt.py",
+        "if self._channel is None or self._channel.generation != event.generation:",
+        "if self._channel is None:",
+    ),
     # Messages
     Mutation(
         "message-like-an-ip-packet",
