@@ -92,7 +92,7 @@ cdef class Engine:
     cdef object __weakref__
 
     def __cinit__(self, *, int mode, int source_check, uint32_t max_peers, uint32_t offloads,
-                  uint32_t workers=1, bint single_thread=False):
+                  uint32_t workers=1, bint single_thread=False, bint unreachable=False):
         cdef dco_engine_config config
         cdef int result
         memset(&config, 0, sizeof(config))
@@ -100,6 +100,7 @@ cdef class Engine:
         config.source_check = <dco_source_check>source_check
         config.workers = workers
         config.single_thread = single_thread
+        config.unreachable = unreachable
         config.max_peers = max_peers
         config.offloads = offloads
         with nogil:
@@ -407,7 +408,8 @@ cdef class Engine:
 
     def query_peer(self, uint32_t peer_id, uint64_t generation):
         """(id, generation, tx id, transport, remote, local, vpn IPv4, vpn IPv6, interval, timeout,
-        counters, last received ns, last sent ns, now ns, settings by name)."""
+        counters, last received ns, last sent ns, now ns, settings by name,
+        path MTU, MSS)."""
         cdef dco_engine *engine = self.get()
         cdef dco_peer_ref ref = dco_peer_ref(peer_id, generation)
         cdef dco_peer_info info

@@ -125,6 +125,17 @@
 /* A message to a peer inside the data channel, bytes. Stock OpenVPN takes what fits its tun-mtu. */
 #define DCO_MESSAGE_MAX (16u * 1024u)
 
+/* Path MTUs below these are forged or useless: RFC 791 and RFC 8200 promise more. */
+#define DCO_PATH_MTU_MIN_IPV4 576u
+#define DCO_PATH_MTU_MIN_IPV6 1280u
+/* How long a learned path MTU holds: RFC 1191, section 6.3. */
+#define DCO_PATH_MTU_LIFE_NS (UINT64_C(600) * 1000000000u)
+/* The smallest packet that a MSS is lowered to: below, hosts would be kept busy with headers. */
+#define DCO_SEGMENT_MIN 128u
+/* ICMP errors that one worker writes into the interface, each second and at once. */
+#define DCO_ICMP_PER_S 1000u
+#define DCO_ICMP_BURST 50u
+
 /* What a rate limit may let pass at once, bytes: nine seconds of 1 Gbit/s. */
 #define DCO_RATE_BURST_MAX (1u << 30)
 

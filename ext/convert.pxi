@@ -109,6 +109,13 @@ cdef int settings_in(dco_peer_config *config, dict settings) except -1:
         elif name == "limits":
             config.present |= DCO_PEER_LIMITS
             limits_in(&config.limits, values)
+        elif name == "mss_clamp":
+            config.present |= DCO_PEER_MSS_CLAMP
+            config.mss_clamp = values[0]
+            config.mss_measure = <dco_measure><int>values[1]
+        elif name == "path_limit":
+            config.present |= DCO_PEER_PATH_LIMIT
+            config.path_limit = values[0]
         else:
             raise OSError(EINVAL, f"{name} is no setting")
     return 0
@@ -123,6 +130,8 @@ cdef dict settings_out(const dco_peer_config *config):
         "source_check": (<int>config.source_check,),
         "marking": (<int>config.marking.ecn, <int>config.marking.dscp),
         "limits": limits_out(&config.limits),
+        "mss_clamp": (config.mss_clamp, <int>config.mss_measure),
+        "path_limit": (config.path_limit,),
     }
 
 
@@ -134,6 +143,7 @@ cdef tuple peer_out(const dco_peer_info *info):
         info.config.keepalive_interval_s, info.config.keepalive_timeout_s,
         counters(&info.stats, CORE_PEER_COUNTERS),
         info.last_received_ns, info.last_sent_ns, info.now_ns, settings_out(&info.config),
+        info.path_mtu, info.mss,
     )
 
 

@@ -76,6 +76,7 @@ struct dco_engine_config {
     enum dco_mode mode;
     enum dco_source_check source_check; /* RPF on the longest-prefix table */
     bool single_thread; /* one thread for both directions, for machines with one core */
+    bool unreachable;   /* packets that are nobody's are answered with ICMP */
     uint32_t workers;   /* 1 to DCO_WORKERS_MAX; 0: 1 */
     uint32_t max_peers;
     uint32_t offloads; /* mask of enum dco_offload that may be used */
@@ -140,7 +141,13 @@ enum dco_peer_field {
     DCO_PEER_SOURCE_CHECK = 1 << 7,
     DCO_PEER_MARKING = 1 << 8,
     DCO_PEER_LIMITS = 1 << 9,
+    DCO_PEER_MSS_CLAMP = 1 << 10,
+    DCO_PEER_PATH_LIMIT = 1 << 11,
 };
+
+/* What a size counts: all of what the outer IP header begins, the payload of the datagram, or of the
+ * connection, in that, or the packet inside. */
+enum dco_measure { DCO_MEASURE_OUTER, DCO_MEASURE_DATAGRAM, DCO_MEASURE_INNER };
 
 /* Inner packets beyond it are dropped. */
 struct dco_rate {
@@ -195,6 +202,9 @@ struct dco_peer_config {
     enum dco_source_check source_check;
     struct dco_marking marking;
     struct dco_limits limits;
+    uint32_t mss_clamp;  /* bytes that TCP segments may make; 0: any */
+    uint32_t path_limit; /* outer bytes that the path carries; 0: unknown */
+    enum dco_measure mss_measure;
 };
 
 /* X-macro tables keep the C structs, Cython and Python in step. */
@@ -224,6 +234,10 @@ struct dco_peer_info {
     uint64_t last_received_ns, last_sent_ns, now_ns; /* 0: never */
     uint64_t keepalive_set_ns;                       /* where both timers started */
     struct dco_limits_state limits;
+    uint32_t path_mtu; /* outer bytes, as set or learned, whatever is less; 0: unknown */
+    uint32_t mss;      /* in effect for TCP over IPv4, 20 less over IPv6; 0: any */
+    uint32_t learned;  /* payload of the largest datagram, from ICMP; 0: nothing */
+    uint64_t learned_until_ns;
 };
 
 struct dco_key_config {
@@ -291,6 +305,7 @@ struct dco_control_packet {
     X(udp_receives) X(udp_receive_messages) X(udp_receive_packets)                             \
     X(control_packets) X(wakeups) X(gso_fallbacks) X(gro_fallbacks) X(send_retries)            \
     X(oversize_sends) X(handed_to_seal) X(handed_to_open)                                      \
+    X(mss_lowered) X(packets_fragmented) X(icmp_errors_written)                                \
     X(tcp_sends) X(tcp_send_packets) X(tcp_receives) X(tcp_receive_packets) X(peer_messages)
 /* clang-format on */
 

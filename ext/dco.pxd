@@ -13,6 +13,8 @@ cdef extern from "dco.h" nogil:
         pass
     ctypedef enum dco_cipher "enum dco_cipher":
         pass
+    ctypedef enum dco_measure "enum dco_measure":
+        pass
     ctypedef enum dco_ecn "enum dco_ecn":
         pass
     ctypedef enum dco_slot "enum dco_slot":
@@ -48,6 +50,8 @@ cdef extern from "dco.h" nogil:
         DCO_PEER_LIMITS
         DCO_PEER_SOURCE_CHECK
         DCO_PEER_MARKING
+        DCO_PEER_MSS_CLAMP
+        DCO_PEER_PATH_LIMIT
 
     enum:
         DCO_EVENT_PEER_DELETED
@@ -78,6 +82,7 @@ cdef extern from "dco.h" nogil:
         dco_mode mode
         dco_source_check source_check
         bint single_thread
+        bint unreachable
         uint32_t workers
         uint32_t max_peers
         uint32_t offloads
@@ -159,6 +164,9 @@ cdef extern from "dco.h" nogil:
         dco_source_check source_check
         dco_marking marking
         dco_limits limits
+        uint32_t mss_clamp
+        uint32_t path_limit
+        dco_measure mss_measure
 
     cdef struct dco_peer_stats:
         pass
@@ -172,6 +180,10 @@ cdef extern from "dco.h" nogil:
         uint64_t now_ns
         uint64_t keepalive_set_ns
         dco_limits_state limits
+        uint32_t path_mtu
+        uint32_t mss
+        uint32_t learned
+        uint64_t learned_until_ns
 
     cdef struct dco_key_config:
         uint8_t key_id

@@ -112,6 +112,7 @@ def export_peer(Engine self, uint32_t peer_id, uint64_t generation):
         "keepalive_set_ns": info.keepalive_set_ns, "settings": settings_out(&info.config),
         "limits": [info.limits.armed, info.limits.active_at,
                    *[info.limits.due[limit] for limit in range(DCO_LIMITS)]],
+        "learned": [info.learned, info.learned_until_ns],
     }
 
 
@@ -132,6 +133,7 @@ def import_peer(Engine self, uint32_t peer_id, uint64_t generation, dict values)
         info.limits.armed, info.limits.active_at, *due = values["limits"]
         for limit, value in enumerate(due[:DCO_LIMITS]):
             info.limits.due[limit] = value
+    info.learned, info.learned_until_ns = values.get("learned", (0, 0))
     with nogil:
         result = dco_peer_import(engine, ref, &info)
     check(result)

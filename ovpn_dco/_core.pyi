@@ -28,6 +28,8 @@ _Peer: TypeAlias = tuple[
     int,
     int,
     _Settings,
+    int,
+    int,
 ]
 
 _TraceRecord: TypeAlias = tuple[
@@ -80,6 +82,7 @@ class Engine:
         offloads: int,
         workers: int = 1,
         single_thread: bool = False,
+        unreachable: bool = False,
     ) -> None: ...
     def open_tun(self, name: bytes, netns_fd: int, existing: bool) -> None: ...
     def adopt_tun(self, fds: Sequence[int]) -> None: ...

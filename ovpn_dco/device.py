@@ -74,11 +74,13 @@ class Device:
         mode: Mode,
         inner: InnerSide,
         source_check: SourceCheck,
+        icmp_unreachable: bool,
         max_peers: int,
     ) -> None:
         self._backend = backend
         self._mode = mode
         self._check = source_check
+        self._icmp_unreachable = icmp_unreachable
         self._max_peers = max_peers
         self._inner = inner
         self._trace: Trace | None = None
@@ -109,6 +111,7 @@ class Device:
         require: Iterable[Feature] = frozenset(),
         start: bool = True,
         source_check: SourceCheck | str | None = None,
+        icmp_unreachable: bool | None = None,
         max_peers: int = MAX_PEERS_DEFAULT,
         persist: bool = False,
         owner: int | None = None,
@@ -131,8 +134,10 @@ class Device:
         or an affinity, of one core).
 
         `offloads` is what may be used (None: all); each is probed, and `Device.offloads` tells.
-        `source_check` is STRICT in MULTIPEER mode and OFF in P2P mode unless given. `start=False`
-        makes no thread before `start()`, so that privileges can be dropped in between.
+        `source_check` is STRICT in MULTIPEER mode and OFF in P2P mode unless given. With
+        `icmp_unreachable` whoever sends to an address that no peer has is told so by ICMP (None:
+        no). `start=False` makes no thread before `start()`, so that privileges can be dropped in
+        between.
 
         The interface goes with the device, or with the process, unless `persist`: then it stays
         with its addresses, and the next `open` of that name with `persist` takes it over. What is
@@ -153,6 +158,8 @@ class Device:
             if workers not in (None, state.workers):
                 raise refuse(errno.EINVAL, "workers", f"of the state are {state.workers}")
             workers, source_check = state.workers, source_check or state.source_check
+            if icmp_unreachable is None:
+                icmp_unreachable = state.icmp_unreachable
             max_peers = max(max_peers, state.max_peers)
             tun_fd = fds[: state.tun_queues]
         if len(fds) != (state.descriptors if state else 0):
@@ -183,9 +190,17 @@ class Device:
             offloads=allowed,
             workers=workers or 1,
             single_thread=_single_thread(single_thread, workers),
+            icmp_unreachable=bool(icmp_unreachable),
         )
         inner = InnerSide(engine, attributes, netns)
-        device = cls(engine, mode=mode, inner=inner, source_check=verdict, max_peers=max_peers)
+        device = cls(
+            engine,
+            mode=mode,
+            inner=inner,
+            source_check=verdict,
+            icmp_unreachable=bool(icmp_unreachable),
+            max_peers=max_peers,
+        )
         try:
             inner.open(engine, packed_addresses, up)
             if tun_fd is not None and state is None:
@@ -233,6 +248,7 @@ class Device:
             engine,
             mode=self._mode,
             source_check=self._check,
+            icmp_unreachable=self._icmp_unreachable,
             max_peers=self._max_peers,
             transports=self._peers.transports.to_hand_over(),
             routes=self.routes.by_owner(),
@@ -418,10 +434,12 @@ class Device:
     ) -> Transport:
         """Attaches a bound UDP socket, IPv4, IPv6 or dual-stack.
 
-        The device duplicates the descriptor; from now on nobody else may read the socket. `df`
-        sets the don't-fragment bit and learns the path MTU; without it datagrams may be fragmented
-        on their way. Buffers are in bytes (None: 4 MiB each; `Transport.info` tells the sizes in
-        effect). NotASocket, UnsupportedError, InvalidArgument for one that is not bound, Busy."""
+        The device duplicates the descriptor; from now on nobody else may read the socket. Without
+        `df` datagrams may be fragmented on their way, over IPv6 by this host. With it data packets
+        are not: what a path carries is learned from ICMP, and packets beyond that are dealt with as
+        a router does; see `Peer.set_path_limit`. Buffers are in bytes (None: 4 MiB each;
+        `Transport.info` tells the sizes in effect). NotASocket, UnsupportedError, InvalidArgument
+        for one that is not bound, Busy."""
         fd, cookie = _identify(sock)
         sizes = {
             "send_buffer": _buffer_size("send_buffer", send_buffer),

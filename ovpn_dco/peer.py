@@ -18,6 +18,7 @@ from .model import (
     EpochKey,
     KeyInfo,
     KeySlot,
+    Measure,
     Mode,
     PeerInfo,
     PeerLimits,
@@ -222,6 +223,24 @@ class Peer:
         """From which inner addresses this one may send, whatever the device says of others;
         "inherit": as the device says. It has no effect in P2P mode. InvalidArgument, NotFound."""
         self._peers.backend.set_feature(self._ref, settings.source_check(source_check))
+
+    def set_mss_clamp(self, size: int, *, measure: Measure = Measure.OUTER) -> None:
+        """Lowers what TCP connections through the tunnel announce as their MSS, in both
+        directions, so that their segments make at most `size` bytes of what `measure` counts; 0
+        switches it off, down to 128 is possible. Nothing is ever raised, and connections that stand
+        already keep what they have. `PeerInfo.mss` tells the value in effect, which is also as low
+        as the path MTU needs it where that is known. OutOfRange, InvalidArgument, NotFound."""
+        self._peers.backend.set_feature(self._ref, settings.mss_clamp(size, measure))
+
+    def set_path_limit(self, mtu: int) -> None:
+        """Says what the path carries, bytes from the outer IP header on: 576 to 65535, over IPv6 no
+        less than 1280; 0: nothing is known but what ICMP tells a transport with `df`.
+
+        Packets beyond it are dealt with as a router does: those with DF, and of IPv6, are answered
+        with ICMP, dropped and counted as TX_TOO_BIG; others leave in fragments of their own. IPv6
+        up to 1280 bytes goes in outer fragments, whatever the transport says. Over TCP it has no
+        effect. OutOfRange, InvalidArgument, NotFound."""
+        self._peers.backend.set_feature(self._ref, settings.path_limit(mtu))
 
     def install_key(self, slot: KeySlot, key: DataKey | EpochKey, *, consume: bool = False) -> None:
         """Puts `key` into the slot, in place of what is there.

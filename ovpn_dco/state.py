@@ -35,6 +35,7 @@ class DeviceState:
     mode: Mode
     workers: int
     source_check: SourceCheck
+    icmp_unreachable: bool
     max_peers: int
     tun_queues: int
     transports: list[dict[str, Any]]
@@ -59,6 +60,7 @@ def write(
     *,
     mode: Mode,
     source_check: SourceCheck,
+    icmp_unreachable: bool,
     max_peers: int,
     transports: Iterable[int],
     routes: dict[tuple[int, int], list[tuple[bytes, int]]],
@@ -83,6 +85,7 @@ def write(
         "mode": int(mode),
         "workers": backend.workers,
         "source_check": source_check.value,
+        "icmp_unreachable": icmp_unreachable,
         "max_peers": max_peers,
         "tun_queues": queues,
         "transports": carried,
@@ -134,6 +137,7 @@ def read(data: Buffer, mode: Mode) -> DeviceState:
             mode=Mode(state["mode"]),
             workers=int(state["workers"]),
             source_check=SourceCheck(state["source_check"]),
+            icmp_unreachable=bool(state.get("icmp_unreachable")),
             max_peers=int(state["max_peers"]),
             tun_queues=int(state["tun_queues"]),
             transports=[_transport_in(values) for values in state["transports"]],

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "codec/ecn.h"
+#include "engine/path.h"
 
 /* --- rate limit --- */
 
@@ -54,17 +55,28 @@ static bool limit_receive(struct dco_receive *receive, struct dco_peer *peer, ui
 
 bool dco_features_transmit(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t features)
 {
+    const struct dco_gso *gso = &transmit->gso;
+
     if (features & DCO_PEER_FEATURE_TX_RATE && !limit_transmit(transmit, peer))
         return false;
-    return true;
+    if (features & (DCO_PEER_FEATURE_MSS | DCO_PEER_FEATURE_PATH) && !gso->protocol
+        && dco_path_clamp(peer, gso->packet, gso->size, transmit->now_ns))
+        dco_counter_add(&transmit->stats.mss_lowered, 1);
+    if (!(features & DCO_PEER_FEATURE_PATH) || dco_path_transmit(transmit, peer))
+        return true;
+    if (features & DCO_PEER_FEATURE_LIMITS)
+        dco_features_count(transmit->engine, peer, transmit->now_ns);
+    return false;
 }
 
 bool dco_features_receive(struct dco_receive *receive, struct dco_peer *peer, uint32_t features,
                           uint8_t *packet, uint32_t size)
 {
-    (void)packet;
     if (features & DCO_PEER_FEATURE_RX_RATE && !limit_receive(receive, peer, size))
         return false;
+    if (features & (DCO_PEER_FEATURE_MSS | DCO_PEER_FEATURE_PATH)
+        && dco_path_clamp(peer, packet, size, receive->now_ns))
+        dco_counter_add(&receive->stats.mss_lowered, 1);
     return true;
 }
 
@@ -101,7 +113,7 @@ int dco_features_check(const struct dco_peer_config *config)
         return -ERANGE;
     if (config->present & DCO_PEER_SOURCE_CHECK && config->source_check > DCO_SOURCE_CHECK_STRICT)
         return -ERANGE;
-    return 0;
+    return dco_path_check(config);
 }
 
 static void set_rate(struct dco_peer_rate *rate, const struct dco_rate *config)
@@ -116,14 +128,6 @@ static struct dco_rate get_rate(const struct dco_peer_rate *rate)
         .bits_per_s = atomic_load_explicit(&rate->bits_per_s, memory_order_relaxed),
         .burst_bytes = atomic_load_explicit(&rate->burst_bytes, memory_order_relaxed),
     };
-}
-
-static void set_feature(struct dco_peer *peer, enum dco_peer_feature feature, bool on)
-{
-    if (on)
-        atomic_fetch_or(&peer->features, feature);
-    else
-        atomic_fetch_and(&peer->features, ~(uint32_t)feature);
 }
 
 /* What a new peer has, too. A connection has one TOS for all that it carries. */
@@ -151,7 +155,7 @@ static void set_limits(struct dco_peer *peer, const struct dco_limits *limits)
     dco_limits_describe(&peer->limits, &now);
     for (unsigned limit = 0; limit < DCO_LIMITS; limit++)
         counts |= limit != DCO_LIMIT_SESSION && now.value[limit];
-    set_feature(peer, DCO_PEER_FEATURE_LIMITS, counts);
+    dco_peer_set_feature(peer, DCO_PEER_FEATURE_LIMITS, counts);
     dco_worker_kick(&peer->engine->worker[peer->home]);
 }
 
@@ -160,14 +164,15 @@ void dco_features_apply(struct dco_peer *peer, const struct dco_peer_config *con
     if (config->present & DCO_PEER_RATE_LIMIT) {
         set_rate(&peer->tx_rate, &config->tx_rate);
         set_rate(&peer->rx_rate, &config->rx_rate);
-        set_feature(peer, DCO_PEER_FEATURE_TX_RATE, config->tx_rate.bits_per_s);
-        set_feature(peer, DCO_PEER_FEATURE_RX_RATE, config->rx_rate.bits_per_s);
+        dco_peer_set_feature(peer, DCO_PEER_FEATURE_TX_RATE, config->tx_rate.bits_per_s);
+        dco_peer_set_feature(peer, DCO_PEER_FEATURE_RX_RATE, config->rx_rate.bits_per_s);
     }
     if (config->present & DCO_PEER_LIMITS)
         set_limits(peer, &config->limits);
     if (config->present & DCO_PEER_SOURCE_CHECK)
         peer->own_source_check = config->source_check;
     set_marking(peer, config);
+    dco_path_apply(peer, config);
     dco_features_settle(peer);
 }
 

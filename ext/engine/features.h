@@ -12,12 +12,12 @@ static inline uint32_t dco_features(const struct dco_peer *peer)
     return atomic_load_explicit(&peer->features, memory_order_relaxed);
 }
 
-/* A super-packet of transmit->gso, before it is split; from the peer's home. False: none of it goes,
- * and that is counted. In order: rate limit. */
+/* A super-packet of transmit->gso, before it is split; from the peer's home. False: none of it goes
+ * on, and that is counted. In order: rate limit, MSS clamp, what the path carries. */
 bool dco_features_transmit(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t features);
 
 /* A packet of the peer that has passed all checks, before it is delivered; from the peer's home.
- * False: it does not go on, and that is counted. In order: rate limit. */
+ * False: it does not go on, and that is counted. In order: rate limit, MSS clamp. */
 bool dco_features_receive(struct dco_receive *receive, struct dco_peer *peer, uint32_t features,
                           uint8_t *packet, uint32_t size);
 

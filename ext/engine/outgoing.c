@@ -228,18 +228,13 @@ static enum dco_drop message_begin(struct dco_transmit *transmit, struct dco_pee
         return DCO_DROP_TX_NO_TRANSPORT;
     if (size > datagram_max(&endpoint.remote))
         return DCO_DROP_TX_TOO_BIG;
-    if (size > atomic_load_explicit(&peer->path_limit, memory_order_relaxed)) {
-        if (transmit->now_ns
-            < atomic_load_explicit(&peer->path_limit_until_ns, memory_order_relaxed))
-            return DCO_DROP_TX_TOO_BIG;
-        dco_peer_path_reset(peer);
-    }
     *message = (struct dco_udp_message){
         .data = transmit->sealed + transmit->sealed_size,
         .segment = (uint16_t)size,
         .tos = transmit->tos & mask,
         .tos_mask = mask,
         .single = size > atomic_load_explicit(&peer->single_above, memory_order_relaxed),
+        .loose = transmit->loose,
         .owner = peer,
         .remote = endpoint.remote,
         .local = endpoint.local,
@@ -294,6 +289,12 @@ void dco_outgoing_commit(struct dco_transmit *transmit, uint32_t size)
     transmit->sealed_size += size;
     if (size < message->segment && message->segment != UINT16_MAX)
         transmit->growing = false;
+}
+
+void dco_outgoing_loosen(struct dco_transmit *transmit, bool on)
+{
+    transmit->growing = false;
+    transmit->loose = on;
 }
 
 /* Nothing was put into the message that reserve() began. */

@@ -14,6 +14,9 @@ void dco_outgoing_commit(struct dco_transmit *transmit, uint32_t size);
 /* It was not. */
 void dco_outgoing_cancel(struct dco_transmit *transmit);
 
+/* What is reserved from now on may be fragmented on its way, whatever the socket says; or not. */
+void dco_outgoing_loosen(struct dco_transmit *transmit, bool on);
+
 /* Sends everything, in as few system calls as sizes and destinations allow. */
 void dco_outgoing_flush(struct dco_transmit *transmit);
 

@@ -7,6 +7,7 @@
 #include "codec/tcpframe.h"
 #include "engine/engine.h"
 #include "engine/features.h"
+#include "engine/path.h"
 
 static bool is_zero(const uint8_t *bytes, size_t size)
 {
@@ -375,6 +376,7 @@ static void describe(const struct dco_peer *peer, uint64_t now, struct dco_peer_
     /* A successor, which gets no events that wait, is to tell them itself. */
     info->limits.armed |=
         dco_events_unread_limits(&peer->engine->events, &peer->record[DCO_RECORD_LIMIT_REACHED]);
+    dco_path_describe(peer, now, info);
     info->last_received_ns = dco_counter_read(&peer->last_received_ns);
     info->last_sent_ns = dco_counter_read(&peer->last_sent_ns);
     info->now_ns = now;

@@ -6,6 +6,7 @@
 
 #include "codec/tcpframe.h"
 #include "engine/engine.h"
+#include "engine/path.h"
 
 /* --- transports: out --- */
 
@@ -241,6 +242,7 @@ int dco_peer_import(struct dco_engine *engine, struct dco_peer_ref ref,
         dco_counter_set(&peer->last_sent_ns, info->last_sent_ns);
         atomic_store(&peer->keepalive_set_ns, info->keepalive_set_ns);
         dco_limits_load(&peer->limits, &info->limits);
+        dco_path_import(peer, info);
     }
     dco_engine_leave(engine);
     return error;

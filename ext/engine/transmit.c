@@ -7,6 +7,7 @@
 
 #include "codec/ecn.h"
 #include "codec/tcpframe.h"
+#include "engine/answer.h"
 #include "engine/features.h"
 #include "engine/outgoing.h"
 #include "engine/trace.h"
@@ -55,8 +56,8 @@ static enum dco_drop take_packet_id(struct dco_transmit *transmit, struct dco_pe
     return news & DCO_KEY_NO_ID ? DCO_DROP_TX_KEY_EXHAUSTED : DCO_DROP_NONE;
 }
 
-static enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer, struct dco_key *key,
-                          const uint8_t *data, uint32_t size)
+static inline enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer *peer,
+                                 struct dco_key *key, const uint8_t *data, uint32_t size)
 {
     uint32_t prefix = peer->transport->stream ? DCO_TCPFRAME_PREFIX : 0;
     uint32_t total = prefix + dco_key_overhead(key) + size, header;
@@ -119,21 +120,34 @@ static void note_tos(struct dco_transmit *transmit, const struct dco_peer *peer,
         change_tos(transmit, peer, head);
 }
 
+__attribute__((noinline)) static bool seal_or_count(struct dco_transmit *transmit,
+                                                    struct dco_peer *peer, const uint8_t *data,
+                                                    uint32_t size)
+{
+    struct dco_key *key = dco_keyslots_get(&peer->keys, DCO_SLOT_PRIMARY);
+    enum dco_drop drop = key ? seal(transmit, peer, key, data, size) : DCO_DROP_TX_NO_KEY;
+
+    if (drop)
+        count_drop(transmit, peer, drop, 1);
+    return !drop;
+}
+
 bool dco_transmit_seal(struct dco_transmit *transmit, struct dco_peer *peer, const uint8_t *data,
                        uint32_t size)
 {
-    struct dco_key *key = dco_keyslots_get(&peer->keys, DCO_SLOT_PRIMARY);
-    enum dco_drop drop;
-
     if (transmit->head) {
         transmit->head = 0;
         transmit->tos = transmit->tos_copied = 0;
         transmit->growing = false;
     }
-    drop = key ? seal(transmit, peer, key, data, size) : DCO_DROP_TX_NO_KEY;
-    if (drop)
-        count_drop(transmit, peer, drop, 1);
-    return !drop;
+    return seal_or_count(transmit, peer, data, size);
+}
+
+bool dco_transmit_packet(struct dco_transmit *transmit, struct dco_peer *peer,
+                         const uint8_t *packet, uint32_t size)
+{
+    note_tos(transmit, peer, packet);
+    return seal_or_count(transmit, peer, packet, size);
 }
 
 /* --- packets from the TUN --- */
@@ -147,8 +161,8 @@ static struct dco_peer *select_peer(struct dco_engine *engine, const uint8_t *pa
     return dco_engine_owner(engine, AF_INET6, packet + 24);
 }
 
-static void transmit_segments(struct dco_transmit *transmit, struct dco_peer *peer,
-                              struct dco_key *key)
+static inline void transmit_segments(struct dco_transmit *transmit, struct dco_peer *peer,
+                                     struct dco_key *key)
 {
     uint64_t bytes = 0, packets = 0;
     uint8_t *segment;
@@ -166,6 +180,12 @@ static void transmit_segments(struct dco_transmit *transmit, struct dco_peer *pe
     }
     dco_counter_add(&peer->vpn_tx_bytes, bytes);
     dco_counter_add(&peer->vpn_tx_packets, packets);
+}
+
+__attribute__((cold)) void dco_transmit_segments(struct dco_transmit *transmit,
+                                                 struct dco_peer *peer, struct dco_key *key)
+{
+    transmit_segments(transmit, peer, key);
 }
 
 /* What goes with a packet from one worker, or the API, to another. */
@@ -214,6 +234,12 @@ static void announce(struct dco_transmit *transmit)
         dco_handoff_announce(&transmit->engine->worker[__builtin_ctz(transmit->handed)].to_seal);
 }
 
+/* In P2P mode the way leads nowhere while there is no peer; else it leads to other hosts. */
+static enum dco_icmp unreachable(const struct dco_engine *engine)
+{
+    return engine->config.mode == DCO_MODE_P2P ? DCO_ICMP_NO_ROUTE : DCO_ICMP_UNREACHABLE;
+}
+
 static bool is_ip(const uint8_t *packet, uint32_t size)
 {
     return size && ((packet[0] >> 4 == 4 && size >= 20) || (packet[0] >> 4 == 6 && size >= 40));
@@ -240,6 +266,8 @@ static void transmit_packet(struct dco_transmit *transmit, const struct dco_vnet
     dco_counter_add(&transmit->stats.tun_read_packets, dco_gso_count(&transmit->gso));
     if (!peer) {
         dco_stats_drop(&transmit->stats, DCO_DROP_TX_NO_PEER, dco_gso_count(&transmit->gso));
+        if (transmit->engine->config.unreachable)
+            dco_answer(transmit, unreachable(transmit->engine), 0);
         return;
     }
     key = dco_keyslots_get(&peer->keys, DCO_SLOT_PRIMARY);
@@ -376,7 +404,9 @@ static void transmit_message(struct dco_transmit *transmit, const struct handed 
         dco_stats_drop(&transmit->stats, DCO_DROP_TX_NO_PEER, 1);
         return;
     }
+    dco_outgoing_loosen(transmit, true); /* of any size, and nobody could be told */
     dco_transmit_seal(transmit, peer, data, size);
+    dco_outgoing_loosen(transmit, false);
     dco_counter_add(&peer->messages_tx, 1);
     if (peer->transport->stream) {
         dco_outgoing_flush(transmit);

@@ -3,6 +3,7 @@
 #ifndef DCO_ENGINE_TRANSMIT_H
 #define DCO_ENGINE_TRANSMIT_H
 
+#include "codec/bucket.h"
 #include "codec/gso.h"
 #include "engine/engine.h"
 
@@ -18,7 +19,9 @@ struct dco_transmit {
     bool growing;  /* the last message may take another datagram of its size */
     uint16_t head; /* first two bytes of the inner packet, which hold its TOS; 0: there is none */
     uint8_t tos, tos_copied; /* this TOS, and which bits of it may be copied */
+    bool loose;              /* datagrams may be fragmented on their way */
     uint32_t handed;         /* bit n: worker n was given something in this batch */
+    struct dco_bucket icmp;  /* errors that may be written */
     struct dco_udp_message message[DCO_SEND_MESSAGES];
     struct dco_transport *transport[DCO_SEND_MESSAGES];
     struct dco_udp_outbox outbox;
@@ -44,8 +47,16 @@ bool dco_transmit_message(struct dco_worker *worker, const struct dco_peer *peer
 /* What a message may take of the queue of a connection. */
 uint32_t dco_transmit_message_bytes(size_t size);
 
-/* Seals one payload that is no packet from the TUN (a keepalive); to be flushed. */
+/* Seals what is left of transmit->gso. */
+void dco_transmit_segments(struct dco_transmit *transmit, struct dco_peer *peer,
+                           struct dco_key *key);
+
+/* Seals one payload that is no packet from the TUN (a keepalive); to be flushed. False: that could
+ * not be, and is counted as one packet. */
 bool dco_transmit_seal(struct dco_transmit *transmit, struct dco_peer *peer, const uint8_t *data,
                        uint32_t size);
+/* The same with an IP packet (a fragment of one). */
+bool dco_transmit_packet(struct dco_transmit *transmit, struct dco_peer *peer,
+                         const uint8_t *packet, uint32_t size);
 
 #endif

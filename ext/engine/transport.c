@@ -10,13 +10,8 @@
 
 #include "codec/tcpframe.h"
 #include "engine/engine.h"
+#include "engine/path.h"
 #include "engine/transmit.h"
-
-/* Path MTUs below these are forged or useless: RFC 791 and RFC 8200 promise more. */
-#define PATH_MTU_MIN_IPV4 576u
-#define PATH_MTU_MIN_IPV6 1280u
-/* How long a learned path MTU holds: RFC 1191, section 6.3. */
-#define PATH_MTU_LIFE_NS (UINT64_C(600) * 1000000000u)
 
 /* --- the table --- */
 
@@ -587,17 +582,6 @@ int dco_transport_query(struct dco_engine *engine, uint64_t id, struct dco_trans
     return error;
 }
 
-static void learn_path_mtu(struct dco_peer *peer, const struct dco_udp_error *error)
-{
-    bool ipv4 = error->remote.family == AF_INET;
-    uint32_t headers = ipv4 ? 28 : 48;
-
-    if (error->mtu < (ipv4 ? PATH_MTU_MIN_IPV4 : PATH_MTU_MIN_IPV6))
-        return;
-    atomic_store(&peer->path_limit_until_ns, dco_now_ns() + PATH_MTU_LIFE_NS);
-    atomic_store(&peer->path_limit, error->mtu - headers);
-}
-
 void dco_transport_drain_errors(struct dco_engine *engine, struct dco_transport *transport,
                                 struct dco_udp *udp)
 {
@@ -611,6 +595,6 @@ void dco_transport_drain_errors(struct dco_engine *engine, struct dco_transport 
             continue;
         dco_counter_add_shared(&peer->link_errors, 1);
         if (error.error == EMSGSIZE && udp->df)
-            learn_path_mtu(peer, &error);
+            dco_path_learn(peer, &error, dco_now_ns());
     }
 }

@@ -24,9 +24,6 @@
 #ifndef IP_PMTUDISC_OMIT
 #define IP_PMTUDISC_OMIT 5
 #endif
-#ifndef IPV6_PMTUDISC_OMIT
-#define IPV6_PMTUDISC_OMIT 5
-#endif
 
 bool dco_udp_set_option(struct dco_udp *udp, int level, int name, int value)
 {
@@ -45,15 +42,36 @@ static void set_buffers(struct dco_udp *udp, const struct dco_transport_config *
     dco_option_set_buffer(udp->fd, udp->option, &udp->options, SO_RCVBUF, receive);
 }
 
-/* By default as the kernel driver: DF clear, and forged ICMP cannot shrink what is sent. With
- * `df` the path MTU is learned from the error queue. */
+/* By default as the kernel driver: DF is clear, so routers fragment over IPv4, and forged ICMP cannot
+ * shrink what is sent. Over IPv6 only this host can fragment, hence listens to routers: the least
+ * that they can ask for is 1280 bytes. With `df` nobody fragments, and the path MTU is learned from
+ * the error queue. */
+static int discovery_ipv4(bool df)
+{
+    return df ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT;
+}
+
+static int discovery_ipv6(bool df)
+{
+    return df ? IPV6_PMTUDISC_PROBE : IPV6_PMTUDISC_DONT;
+}
+
 static void set_path_mtu(struct dco_udp *udp)
 {
-    dco_udp_set_option(udp, IPPROTO_IP, IP_MTU_DISCOVER,
-                       udp->df ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT);
+    dco_udp_set_option(udp, IPPROTO_IP, IP_MTU_DISCOVER, discovery_ipv4(udp->df));
     if (udp->family == AF_INET6)
-        dco_udp_set_option(udp, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
-                           udp->df ? IPV6_PMTUDISC_PROBE : IPV6_PMTUDISC_OMIT);
+        dco_udp_set_option(udp, IPPROTO_IPV6, IPV6_MTU_DISCOVER, discovery_ipv6(udp->df));
+}
+
+void dco_udp_loosen(struct dco_udp *udp, bool on)
+{
+    int ipv4 = discovery_ipv4(!on), ipv6 = discovery_ipv6(!on);
+
+    if (!udp->df)
+        return;
+    setsockopt(udp->fd, IPPROTO_IP, IP_MTU_DISCOVER, &ipv4, sizeof ipv4);
+    if (udp->family == AF_INET6)
+        setsockopt(udp->fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &ipv6, sizeof ipv6);
 }
 
 static void set_ancillary(struct dco_udp *udp)

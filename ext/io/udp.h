@@ -37,6 +37,8 @@ int dco_udp_attach(struct dco_udp *udp, int fd, const struct dco_transport_confi
 /* The same with a descriptor that becomes ours, also when it fails. */
 int dco_udp_take(struct dco_udp *udp, int fd, const struct dco_transport_config *config,
                  uint32_t offloads);
+/* Whether what is sent next may be fragmented, or as the socket was attached. */
+void dco_udp_loosen(struct dco_udp *udp, bool on);
 /* Sets an option and remembers what it was. */
 bool dco_udp_set_option(struct dco_udp *udp, int level, int name, int value);
 /* Puts every option back and closes our copy. */
@@ -100,6 +102,7 @@ struct dco_udp_message {
     uint16_t packets;
     uint8_t tos, tos_mask; /* the bits of the mask are as here, the others the socket's */
     bool single;           /* larger than the route MTU: segmentation offload would refuse it */
+    bool loose;            /* may be fragmented on its way, whatever the socket says */
     void *owner;
     struct dco_address remote, local;
     int error;       /* result: 0, or the negative errno of why some or all of it was not sent */

@@ -130,7 +130,7 @@ static int try_one(struct dco_udp *udp, struct dco_udp_outbox *outbox,
                    const struct dco_udp_message *message, int stop_fd, struct dco_udp_tally *tally)
 {
     unsigned retries = 0;
-    bool waited = false;
+    bool waited = false, doubted = false;
 
     for (;;) {
         fill(udp, outbox, 0, message);
@@ -148,6 +148,10 @@ static int try_one(struct dco_udp *udp, struct dco_udp_outbox *outbox,
                    && retries < (maybe_unroutable(errno) ? 1 : DCO_SEND_RETRIES)) {
             retries++;
             tally->retries++;
+            tally->errors_queued = true;
+        } else if (errno == EMSGSIZE && !doubted) {
+            /* About this datagram, or an ICMP error about another: a second time it is the first. */
+            doubted = true;
             tally->errors_queued = true;
         } else {
             return errno;
@@ -203,18 +207,28 @@ static void drop_gso(struct dco_udp *udp, struct dco_udp_tally *tally)
     atomic_fetch_and(&udp->offloads, ~(uint32_t)DCO_OFFLOAD_UDP_GSO);
 }
 
+/* Over IPv6 kernels before 6.14 say EINVAL of what exceeds a path MTU that routers have told. */
+static bool is_oversize(const struct dco_udp_message *message, int error)
+{
+    return error == EMSGSIZE
+           || (error == EINVAL && message->remote.family == AF_INET6
+               && message->segment > DCO_PATH_MTU_MIN_IPV6 - 48);
+}
+
 /* Segmentation was refused. EMSGSIZE: this datagram size on this route only. EIO: the device has
  * no transmit checksum, for good. EINVAL and the like: believed when single datagrams do pass. */
 static void send_without_gso(struct dco_udp *udp, struct dco_udp_outbox *outbox,
                              struct dco_udp_message *message, int error, int stop_fd,
                              struct dco_udp_tally *tally)
 {
-    if (error == EMSGSIZE) {
+    bool oversize = is_oversize(message, error);
+
+    if (oversize) {
         message->single = true;
         tally->oversize += message->packets;
     }
     send_singly(udp, outbox, message, stop_fd, tally);
-    if (error == EIO || (error != EMSGSIZE && !message->failed))
+    if (error == EIO || (!oversize && !message->failed))
         drop_gso(udp, tally);
 }
 
@@ -225,9 +239,8 @@ static void give_up(struct dco_udp_message *message, int error, struct dco_udp_t
     tally->dead |= error == EPIPE || error == EBADF || error == ENOTSOCK;
 }
 
-static void send_with_care(struct dco_udp *udp, struct dco_udp_outbox *outbox,
-                           struct dco_udp_message *message, int stop_fd,
-                           struct dco_udp_tally *tally)
+static void send_strictly(struct dco_udp *udp, struct dco_udp_outbox *outbox,
+                          struct dco_udp_message *message, int stop_fd, struct dco_udp_tally *tally)
 {
     int error;
 
@@ -247,6 +260,17 @@ static void send_with_care(struct dco_udp *udp, struct dco_udp_outbox *outbox,
     give_up(message, error, tally);
 }
 
+static void send_with_care(struct dco_udp *udp, struct dco_udp_outbox *outbox,
+                           struct dco_udp_message *message, int stop_fd,
+                           struct dco_udp_tally *tally)
+{
+    if (message->loose)
+        dco_udp_loosen(udp, true);
+    send_strictly(udp, outbox, message, stop_fd, tally);
+    if (message->loose)
+        dco_udp_loosen(udp, false);
+}
+
 /* How many messages from the front may go out in one call. */
 static unsigned plain_run(const struct dco_udp *udp, const struct dco_udp_message *messages,
                           unsigned count)
@@ -255,7 +279,8 @@ static unsigned plain_run(const struct dco_udp *udp, const struct dco_udp_messag
 
     if (!(atomic_load_explicit(&udp->offloads, memory_order_relaxed) & DCO_OFFLOAD_UDP_BATCH))
         return 0;
-    while (run < count && !(messages[run].single && messages[run].packets > 1))
+    while (run < count && !messages[run].loose
+           && !(messages[run].single && messages[run].packets > 1))
         run++;
     return run;
 }
@@ -307,6 +332,11 @@ int dco_udp_send_one(struct dco_udp *udp, const void *data, size_t size,
     };
     struct dco_udp_outbox outbox;
     struct dco_udp_tally tally = {0};
+    int error;
 
-    return -send_datagram(udp, &outbox, &message, -1, &tally);
+    /* A handshake must come through before anything is known of the path. */
+    dco_udp_loosen(udp, true);
+    error = send_datagram(udp, &outbox, &message, -1, &tally);
+    dco_udp_loosen(udp, false);
+    return -error;
 }

@@ -38,7 +38,9 @@ void dco_peer_free(struct dco_peer *peer)
 void dco_peer_path_reset(struct dco_peer *peer)
 {
     atomic_store_explicit(&peer->single_above, UINT32_MAX, memory_order_relaxed);
-    atomic_store_explicit(&peer->path_limit, UINT32_MAX, memory_order_relaxed);
+    atomic_store_explicit(&peer->path_learned, UINT32_MAX, memory_order_relaxed);
+    if (!atomic_load_explicit(&peer->path_limit, memory_order_relaxed))
+        atomic_fetch_and(&peer->features, ~(uint32_t)DCO_PEER_FEATURE_PATH);
 }
 
 void dco_peer_endpoint_read(const struct dco_peer *peer, struct dco_endpoint *endpoint)

@@ -63,6 +63,8 @@ enum dco_peer_feature {
     DCO_PEER_FEATURE_TX_RATE = 1 << 0,
     DCO_PEER_FEATURE_RX_RATE = 1 << 1,
     DCO_PEER_FEATURE_LIMITS = 1 << 2, /* what is counted may reach one */
+    DCO_PEER_FEATURE_MSS = 1 << 3,
+    DCO_PEER_FEATURE_PATH = 1 << 4, /* something is known of what the path carries */
 };
 
 struct dco_peer_rate {
@@ -86,10 +88,12 @@ struct dco_peer {
     _Atomic uint32_t keepalive_interval_s, keepalive_timeout_s;
     _Atomic uint64_t keepalive_set_ns; /* both timers run from here at the earliest */
     _Atomic uint32_t single_above;     /* larger datagrams exceed the route MTU: no GSO for them */
-    _Atomic uint32_t path_limit;       /* largest datagram that the path carries, learned with DF */
-    _Atomic uint64_t path_limit_until_ns;
-    _Atomic uint8_t tos_copied; /* bits of an inner TOS that the outer header gets */
-    _Atomic uint8_t ecn;        /* enum dco_ecn */
+    _Atomic uint8_t tos_copied;        /* bits of an inner TOS that the outer header gets */
+    _Atomic uint8_t ecn;               /* enum dco_ecn */
+    _Atomic uint32_t mss_clamp, mss_measure;
+    _Atomic uint32_t path_limit;   /* outer bytes, as set; 0: unknown */
+    _Atomic uint32_t path_learned; /* payload of the largest datagram, from ICMP; UINT32_MAX */
+    _Atomic uint64_t path_learned_until_ns;
     struct dco_keyslots keys;
     struct dco_seqlock endpoint_lock;
     _Atomic uint64_t endpoint[DCO_ENDPOINT_WORDS];
@@ -136,6 +140,16 @@ void dco_peer_endpoint_write(struct dco_peer *peer, const struct dco_endpoint *e
 /* A new endpoint: what was learned of the old path no longer counts. */
 void dco_peer_path_reset(struct dco_peer *peer);
 struct dco_crossed dco_peer_crossed(const struct dco_peer *peer);
+
+static inline void dco_peer_set_feature(struct dco_peer *peer, enum dco_peer_feature feature,
+                                        bool on)
+{
+    if (on)
+        atomic_fetch_or(&peer->features, feature);
+    else
+        atomic_fetch_and(&peer->features, ~(uint32_t)feature);
+}
+
 void dco_peer_stats_read(const struct dco_peer *peer, struct dco_peer_stats *stats);
 
 #endif

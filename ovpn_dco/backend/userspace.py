@@ -38,8 +38,10 @@ from ..model import (
     Limit,
     Marking,
     Mode,
+    MssClamp,
     Offload,
     Offloads,
+    PathLimit,
     PeerDeleted,
     PeerFloated,
     PeerFloatRefused,
@@ -76,6 +78,9 @@ FEATURES = frozenset(
         Feature.DSCP,
         Feature.TRACE,
         Feature.LIMITS,
+        Feature.MSS_CLAMP,
+        Feature.PATH_MTU,
+        Feature.ICMP_UNREACHABLE,
     }
 )
 
@@ -85,6 +90,8 @@ SETTINGS: dict[str, tuple[type[PeerSetting], Callable[..., PeerSetting]]] = {
     "source_check": (SourceCheck, SourceCheck.numbered),
     "marking": (Marking, Marking.numbered),
     "limits": (PeerLimits, PeerLimits),
+    "mss_clamp": (MssClamp, MssClamp.numbered),
+    "path_limit": (PathLimit, PathLimit),
 }
 
 TUN_NODE = "/dev/net/tun"
@@ -217,6 +224,7 @@ class UserspaceBackend:
         offloads: Offload,
         workers: int = 1,
         single_thread: bool = False,
+        icmp_unreachable: bool = False,
     ) -> None:
         with _Answers("create"):
             self._engine = _core.Engine(
@@ -226,6 +234,7 @@ class UserspaceBackend:
                 offloads=offloads.value,
                 workers=workers,
                 single_thread=single_thread,
+                unreachable=icmp_unreachable,
             )
         self.workers = workers
         # Readable while events or control packets wait. Made when somebody asks for it, who may
@@ -514,7 +523,8 @@ class UserspaceBackend:
         with _Answers("query_peer"):
             raw = self._engine.query_peer(*peer)
         peer_id, generation, tx_id, transport, remote, local, ipv4, ipv6 = raw[:8]
-        interval_s, timeout_s, stats, received_ns, sent_ns, now_ns, settings = raw[8:]
+        interval_s, timeout_s, stats, received_ns, sent_ns, now_ns = raw[8:14]
+        settings, path_mtu, mss = raw[14:]
         features: dict[str, Any] = {n: read(*settings[n]) for n, (_, read) in SETTINGS.items()}
         return PeerInfo(
             peer_id=peer_id,
@@ -530,6 +540,8 @@ class UserspaceBackend:
             last_received_s=_ago(received_ns, now_ns),
             last_sent_s=_ago(sent_ns, now_ns),
             stats=_stats(stats),
+            path_mtu=path_mtu or None,
+            mss=mss or None,
             **features,
         )
 

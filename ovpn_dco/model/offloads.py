@@ -64,3 +64,6 @@ class Feature(enum.Enum):
     DSCP = "outer headers with the DSCP of the inner ones"
     TRACE = "traces of packets"
     LIMITS = "limits of time, bytes and packets for each peer"
+    MSS_CLAMP = "lowering the MSS of TCP inside the tunnel"
+    PATH_MTU = "path MTUs of peers, and ICMP for what does not fit"
+    ICMP_UNREACHABLE = "ICMP for packets that no peer is to get"

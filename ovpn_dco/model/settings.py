@@ -65,5 +65,36 @@ class PeerLimits:
     inactive_bytes: int | None = None
 
 
-PeerSetting: TypeAlias = RateLimit | SourceCheck | Marking | PeerLimits
+class Measure(enum.IntEnum):
+    """What a size counts, as the three forms of `mssfix` do."""
+
+    OUTER = 0
+    """All of what goes over the wire, from the outer IP header on: `mssfix N mtu`."""
+    DATAGRAM = 1
+    """The payload of the UDP datagram, or of the TCP connection, around it: `mssfix N`."""
+    INNER = 2
+    """The packet inside the tunnel: `mssfix N fixed`."""
+
+
+@dataclass(frozen=True)
+class MssClamp:
+    """How large TCP segments inside the tunnel make what `measure` counts, bytes; 0: any size."""
+
+    size: int = 0
+    measure: Measure = Measure.OUTER
+
+    @classmethod
+    def numbered(cls, size: int, measure: int) -> MssClamp:
+        """From the numbers of the core."""
+        return cls(size, Measure(measure))
+
+
+@dataclass(frozen=True)
+class PathLimit:
+    """What the path to the peer is set to carry, bytes from the outer IP header on; 0: unknown."""
+
+    mtu: int = 0
+
+
+PeerSetting: TypeAlias = RateLimit | SourceCheck | Marking | PeerLimits | MssClamp | PathLimit
 """Each is the field of `PeerInfo` with its name, and is handed over with the peer."""

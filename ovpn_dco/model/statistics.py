@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .kinds import Address, DropReason, SourceCheck, TransportKind
 from .offloads import Offload, Offloads
-from .settings import Marking, PeerLimits, RateLimit
+from .settings import Marking, MssClamp, PathLimit, PeerLimits, RateLimit
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,10 @@ class PeerStats:
 
 @dataclass(frozen=True)
 class PeerInfo:
-    """A peer as it stands. Times are seconds ago, None: never."""
+    """A peer as it stands. Times are seconds ago, None: never.
+
+    `path_mtu` is what the path carries, bytes from the outer IP header on, as far as that was set
+    or learned; `mss` what TCP over IPv4 is told at most, and 20 less over IPv6. None: nothing."""
 
     peer_id: int
     generation: int
@@ -67,6 +70,10 @@ class PeerInfo:
     limits: PeerLimits
     source_check: SourceCheck
     marking: Marking
+    mss_clamp: MssClamp
+    path_limit: PathLimit
+    path_mtu: int | None
+    mss: int | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ class DeviceStats:
     `tx_batches` and `rx_batches` count batches by powers of two: 1, 2-3, 4-7, ... packets.
     `peer_messages` are those of `Peer.send_message` that are sent by now, or dropped.
     `handed_to_seal` and `handed_to_open` are packets that another worker than the peer's own read.
+    `mss_lowered` are SYNs, `packets_fragmented` inner packets that left in several datagrams, and
+    `icmp_errors_written` answers of the device into its interface.
     `retired` is how many objects wait until no thread can still see them."""
 
     tun_reads: int
@@ -96,6 +105,9 @@ class DeviceStats:
     oversize_sends: int
     handed_to_seal: int
     handed_to_open: int
+    mss_lowered: int
+    packets_fragmented: int
+    icmp_errors_written: int
     tcp_sends: int
     tcp_send_packets: int
     tcp_receives: int

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 
-from ..model import Ecn, Marking, PeerLimits, RateLimit, SourceCheck
+from ..model import Ecn, Marking, Measure, MssClamp, PathLimit, PeerLimits, RateLimit, SourceCheck
 from .arguments import bounded
 from .rules import U32_MAX, refuse
 
 RATE_MAX = COUNT_MAX = (1 << 63) - 1
 BURST_MIN = 1280  # what every link carries that has IPv6: smaller ones would stop all traffic
 BURST_MAX = 1 << 30  # DCO_RATE_BURST_MAX
+SEGMENT_MIN = 128  # DCO_SEGMENT_MIN: TCP is told no less
+PATH_MTU_MIN = 576  # DCO_PATH_MTU_MIN_IPV4
 _LARGEST_PACKET = 65535
 
 
@@ -65,3 +67,22 @@ def marking(ecn: object, dscp: object) -> Marking:
         message = f"must be normal, compatibility or off, not {ecn!r}"
         raise refuse(errno.EINVAL, "ecn", message)
     return Marking(found, bool(dscp))
+
+
+def mss_clamp(size: object, measure: Measure) -> MssClamp:
+    """What `Peer.set_mss_clamp` says. OutOfRange, InvalidArgument."""
+    number = bounded("size", size, 0, _LARGEST_PACKET)
+    if 0 < number < SEGMENT_MIN:
+        raise refuse(errno.ERANGE, "size", f"must be 0, or at least {SEGMENT_MIN}")
+    try:
+        return MssClamp(number, Measure(measure))
+    except ValueError:
+        raise refuse(errno.EINVAL, "measure", f"must be a Measure, not {measure!r}") from None
+
+
+def path_limit(mtu: object) -> PathLimit:
+    """What `Peer.set_path_limit` says. OutOfRange, InvalidArgument."""
+    number = bounded("mtu", mtu, 0, _LARGEST_PACKET)
+    if 0 < number < PATH_MTU_MIN:
+        raise refuse(errno.ERANGE, "mtu", f"must be 0, or at least {PATH_MTU_MIN}")
+    return PathLimit(number)

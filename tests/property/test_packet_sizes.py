@@ -54,6 +54,7 @@ def mss_places(options: bytes) -> list[int]:
     payload=st.binary(max_size=40),
 )
 @example(version=4, options=b"\x02\x04\xff\xff", flags=SYN, limit=1400, payload=b"")
+@example(version=4, options=b"\x08\x01\x02\x04\xff\xff\0\0", flags=SYN, limit=1400, payload=b"")
 def test_the_clamp_is_the_models(
     version: int, options: bytes, flags: int, limit: int, payload: bytes
 ) -> None:

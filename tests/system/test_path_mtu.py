@@ -1,0 +1,221 @@
+"""Paths that carry less than either end's wire: client - router - server, where the router forwards
+no more than the path has, and tells of it, or stays silent as those behind some firewalls do."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support import needs_tool
+from system.tunnel import (
+    PATIENCE_S,
+    SERVER_IPV4,
+    SERVER_IPV6,
+    SYSTEM,
+    Pair,
+    Site,
+    eventually,
+    join,
+    ping,
+    try_ping,
+)
+
+import ovpn_dco as dco
+from ovpn_dco import DropReason, Measure
+from ovpn_dco.testing import Namespace, Topology
+
+pytestmark = [*SYSTEM, needs_tool("ip", "nft")]
+
+LARGE = 3000  # bytes of a ping: fragments inside, whatever the path
+INNER = {"ipv4": SERVER_IPV4, "ipv6": SERVER_IPV6}
+SILENT = """table inet silence {
+    chain out {
+        type filter hook output priority 0;
+        icmp type destination-unreachable drop
+        icmpv6 type packet-too-big drop
+    }
+}
+"""
+
+
+class Scene:
+    """Both ends of a tunnel, inner MTU 1500, and the router between them."""
+
+    def __init__(
+        self, path: int, *, icmp: bool = True, outer: str = "ipv4", df: bool = False, **options: Any
+    ) -> None:
+        self.topology = Topology(spokes=2)
+        self.router = self.topology.left
+        self.sites: list[Site] = []
+        try:
+            self._route(path, icmp)
+            host = "::" if outer == "ipv6" else "0.0.0.0"
+            for number, mode in ((1, dco.Mode.MULTIPEER), (2, dco.Mode.P2P)):
+                spoke = self.topology.spokes[number - 1]
+                site = Site(
+                    spoke, number, mode=mode, host=host, mtu=1500, attach={"df": df}, **options
+                )
+                self.sites.append(site)
+            near, far = self.topology.links
+            where = near.right_ipv6 if outer == "ipv6" else near.right_ipv4
+            self.pair: Pair = join(*self.sites, far, outer=outer, server_host=where)
+            self._await_answer(SERVER_IPV6, what="addresses of IPv6 that are no more tentative")
+        except BaseException:
+            self.close()
+            raise
+
+    def _route(self, path: int, icmp: bool) -> None:
+        """What goes through the router is as large as the path allows, both ways. With its
+        interfaces made smaller they would not receive what is larger."""
+        for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            self.router.run(["sysctl", "-qw", f"{name}=1"])
+        for link in self.topology.links:  # what solicitations for others come from
+            self.router.add_address(link.left_name, "fe80::1/64")
+        for spoke, link in zip(self.topology.spokes, self.topology.links, strict=True):
+            for prefix, gateway in (
+                (f"{link.right_ipv4}/32", link.left_ipv4),
+                (f"{link.right_ipv6}/128", link.left_ipv6),
+            ):
+                limit = max(path, 1280) if ":" in prefix else path
+                self.router.run(
+                    ["ip", "route", "add", prefix, "dev", link.left_name, "mtu", "lock", str(limit)]
+                )
+                spoke.add_route("::/0" if ":" in prefix else "0.0.0.0/0", via=gateway)
+        if not icmp:
+            self.router.run(["nft", "-f", "-"], input_text=SILENT)
+
+    @property
+    def server(self) -> Site:
+        return self.sites[0]
+
+    @property
+    def client(self) -> Site:
+        return self.sites[1]
+
+    @property
+    def peers(self) -> tuple[dco.Peer, dco.Peer]:
+        return self.pair.at_server, self.pair.at_client
+
+    def both(self, change: Callable[[dco.Peer], object]) -> None:
+        for peer in self.peers:
+            change(peer)
+
+    def drops(self, reason: DropReason) -> int:
+        return sum(site.device.stats().drops[reason] for site in self.sites)
+
+    def close(self) -> None:
+        for site in self.sites:
+            site.close()
+        self.topology.close()
+
+    # Traffic
+
+    def transfer(self, inner: str = "ipv4", size: int = 1 << 20) -> None:
+        """Some TCP both ways over one connection; each end sees all that the other sent."""
+        family = socket.AF_INET6 if inner == "ipv6" else socket.AF_INET
+        with (
+            self.server.namespace.socket(family, socket.SOCK_STREAM) as listener,
+            self.client.namespace.socket(family, socket.SOCK_STREAM) as far,
+        ):
+            listener.bind((INNER[inner], 0))
+            listener.listen()
+            far.settimeout(PATIENCE_S)
+            listener.settimeout(PATIENCE_S)
+            far.connect(listener.getsockname()[:2])
+            near, _ = listener.accept()
+            near.settimeout(PATIENCE_S)
+            with near:
+                for sender, receiver in ((near, far), (far, near)):
+                    thread = threading.Thread(target=sender.sendall, args=(bytes(size),))
+                    thread.start()
+                    got = 0
+                    while got < size:
+                        data = receiver.recv(1 << 16)
+                        assert data, "the connection ended early"
+                        got += len(data)
+                    thread.join()
+
+    def _await_answer(self, address: str, *, size: int = 56, what: str) -> None:
+        client, options = self.client.namespace, ("-W", "0.5")
+        eventually(
+            lambda: try_ping(client, address, count=1, size=size, options=options).received,
+            what=what,
+        )
+
+    def large_pings(self, inner: str = "ipv4") -> None:
+        """What a host sends that has heard of the path: the first ones may be the way it hears."""
+        self._await_answer(INNER[inner], size=LARGE, what="an answer to a large ping")
+        ping(self.client.namespace, INNER[inner], count=5, size=LARGE)
+
+
+def assert_no_large_answer(namespace: Namespace) -> None:
+    options = ("-W", "0.3")
+    assert not try_ping(namespace, SERVER_IPV4, count=2, size=LARGE, options=options).received
+
+
+@contextlib.contextmanager
+def scene(path: int, **options: Any) -> Iterator[Scene]:
+    with contextlib.closing(Scene(path, **options)) as made:
+        yield made
+
+
+def check_all(made: Scene) -> None:
+    for inner in INNER:
+        made.transfer(inner)
+        made.large_pings(inner)
+
+
+@pytest.mark.parametrize("icmp", [True, False], ids=["icmp", "silent"])
+@pytest.mark.parametrize("path", [1400, 1280, 576])
+def test_by_default_routers_fragment(path: int, icmp: bool) -> None:
+    with scene(path, icmp=icmp) as made:
+        check_all(made)
+        assert made.drops(DropReason.TX_TOO_BIG) == 0
+
+
+@pytest.mark.parametrize("path", [1400, 1280])
+def test_over_ipv6_this_host_fragments(path: int) -> None:
+    """As far as routers tell it to."""
+    with scene(path, outer="ipv6") as made:
+        check_all(made)
+        assert made.drops(DropReason.TX_TOO_BIG) == 0
+
+
+@pytest.mark.parametrize(
+    ("outer", "path"),
+    [("ipv4", 1400), ("ipv4", 1280), ("ipv4", 576), ("ipv6", 1400), ("ipv6", 1280)],
+)
+def test_with_df_the_path_is_learned(outer: str, path: int) -> None:
+    with scene(path, outer=outer, df=True) as made:
+        made.both(lambda peer: peer.set_mss_clamp(1492))
+        check_all(made)
+        headers = 48 if outer == "ipv6" else 28
+        for peer in made.peers:
+            info = peer.info()
+            assert (info.path_mtu, info.mss) == (path, path - headers - 24 - 40)
+        for site in made.sites:
+            assert site.device.stats().icmp_errors_written
+        assert made.client.device.stats().packets_fragmented == 0 or outer == "ipv4"
+
+
+@pytest.mark.parametrize(
+    ("outer", "path"),
+    [("ipv4", 1400), ("ipv4", 1280), ("ipv4", 576), ("ipv6", 1400), ("ipv6", 1280)],
+)
+def test_silent_paths_must_be_told(outer: str, path: int) -> None:
+    """Nothing can be learned there: with the clamp TCP passes, with the limit everything does."""
+    with scene(path, outer=outer, df=True, icmp=False) as made:
+        made.both(lambda peer: peer.set_mss_clamp(path, measure=Measure.OUTER))
+        made.transfer("ipv4")
+        made.transfer("ipv6")
+        assert_no_large_answer(made.client.namespace)
+        made.both(lambda peer: peer.set_path_limit(path))
+        made.transfer("ipv4")
+        made.large_pings("ipv4")
+        made.transfer("ipv6")
+        if (outer, path) != ("ipv6", 1280):  # where 1280 bytes inside do not fit without a word
+            made.large_pings("ipv6")
