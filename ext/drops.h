@@ -30,6 +30,7 @@
     X(RX_KEY_SPENT, rx_key_spent, "key has failed to authenticate too often")                      \
     X(RX_DECRYPT, rx_decrypt, "authentication failed")                                             \
     X(RX_REPLAY, rx_replay, "packet id is zero, seen, or behind the window")                       \
+    X(RX_HELD, rx_held, "data waited for a key until its connection was closed")                   \
     X(RX_EMPTY, rx_empty, "no inner packet")                                                       \
     X(RX_SOURCE, rx_source, "inner source address is not the peer's")                              \
     X(RX_RATE_LIMIT, rx_rate_limit, "peer has sent more than its rate limit")                      \

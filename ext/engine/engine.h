@@ -50,6 +50,9 @@ struct dco_engine {
     atomic_bool listeners_pause;               /* some are not watched for a moment */
     unsigned turn;                             /* lock: the next attached connection's home */
 
+    dco_counter
+        held_lost; /* frames that waited for a key when their connection went; any thread's */
+
     struct dco_events events;
     struct dco_bell control_bell;
     pthread_mutex_t control_lock; /* between API readers */

@@ -72,6 +72,7 @@ int dco_engine_stats(struct dco_engine *engine, struct dco_engine_stats *stats)
     memset(stats, 0, sizeof *stats);
     for (unsigned i = 0; i < engine->workers; i++)
         dco_worker_stats(&engine->worker[i], stats);
+    stats->drops[DCO_DROP_RX_HELD] += dco_counter_read(&engine->held_lost);
     stats->peers = engine->peers.count;
     stats->transports = engine->transports.count;
     stats->retired = atomic_load(&engine->rcu.waiting);

@@ -92,6 +92,10 @@ __attribute__((cold)) static void count_drop(struct dco_transmit *transmit, stru
     case DCO_DROP_TX_KEY_EXHAUSTED: dco_counter_add(&peer->tx_iv_exhausted, packets); break;
     case DCO_DROP_TX_ENCRYPT: dco_counter_add(&peer->tx_encrypt_errors, packets); break;
     case DCO_DROP_TX_NO_TRANSPORT: dco_counter_add(&peer->tx_no_transport, packets); break;
+    case DCO_DROP_TX_GSO:
+        if (peer)
+            dco_counter_add(&peer->tx_gso_errors, packets);
+        break;
     default: break;
     }
 }
@@ -259,7 +263,7 @@ static void transmit_packet(struct dco_transmit *transmit, const struct dco_vnet
     }
     drop = dco_gso_begin(&transmit->gso, vnet, packet, size);
     if (drop) {
-        dco_stats_drop(&transmit->stats, drop, 1);
+        count_drop(transmit, peer, drop, 1);
         dco_counter_add(&transmit->stats.tun_read_packets, 1);
         return;
     }

@@ -32,6 +32,9 @@ void dco_transport_free(struct dco_transport *transport)
         dco_udp_detach(&transport->udp[--transport->sockets]);
     free(transport->udp);
     if (transport->stream) {
+        if (transport->engine)
+            dco_counter_add_shared(&transport->engine->held_lost,
+                                   dco_tcp_kept(&transport->stream->tcp));
         dco_tcp_detach(&transport->stream->tcp);
         dco_tcp_queue_destroy(&transport->stream->queue);
     }
@@ -173,6 +176,7 @@ int dco_transport_publish(struct dco_engine *engine, struct dco_transport *trans
     if (error)
         return error;
     transport->id = (uint64_t)table->uses[slot]++ << 32 | slot;
+    transport->engine = engine;
     atomic_store_explicit(&table->slot[slot], transport, memory_order_release);
     table->count++;
     error = watch(engine, transport);

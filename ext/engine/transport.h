@@ -20,6 +20,7 @@ struct dco_engine;
 
 struct dco_transport {
     uint64_t id;
+    struct dco_engine *engine; /* from its publication on */
     enum dco_transport_kind kind;
     bool watched;   /* lock: in the receive threads' epoll sets */
     uint32_t peers; /* lock */

@@ -229,6 +229,18 @@ int dco_tcp_keep(struct dco_tcp *tcp, const uint8_t *rest, size_t size)
     return 0;
 }
 
+uint32_t dco_tcp_kept(const struct dco_tcp *tcp)
+{
+    struct dco_tcp_tail *tail = tcp->tail;
+    uint32_t frames = 0, size;
+    size_t offset = 0;
+    uint8_t *frame;
+
+    while (dco_tcpframe_next(tail->data, tail->size, &offset, DCO_TCPFRAME_MAX, &frame, &size) > 0)
+        frames++;
+    return frames;
+}
+
 int dco_tcp_load(struct dco_tcp *tcp, const uint8_t *tail, size_t size)
 {
     struct dco_tcp_tail *loaded;

@@ -77,6 +77,9 @@ ssize_t dco_tcp_receive(struct dco_tcp *tcp, uint8_t *arena, size_t room);
  * whole frames were left behind on purpose. */
 size_t dco_tcp_resume(struct dco_tcp *tcp, uint8_t *arena);
 
+/* How many whole frames are kept: such as nobody has a key for. */
+uint32_t dco_tcp_kept(const struct dco_tcp *tcp);
+
 /* Before anything is received: what another had received of a frame. With it frames of any size are
  * let in. 0, -ENOMEM, or -EINVAL: more than the start of a frame can be. */
 int dco_tcp_load(struct dco_tcp *tcp, const uint8_t *tail, size_t size);

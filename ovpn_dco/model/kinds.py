@@ -168,6 +168,7 @@ class DropReason(enum.Enum):
     RX_KEY_SPENT = "key has failed to authenticate too often"
     RX_DECRYPT = "authentication failed"
     RX_REPLAY = "packet id is zero, seen, or behind the window"
+    RX_HELD = "data waited for a key until its connection was closed"
     RX_EMPTY = "no inner packet"
     RX_SOURCE = "inner source address is not the peer's"
     RX_RATE_LIMIT = "peer has sent more than its rate limit"

@@ -17,7 +17,8 @@ class PeerStats:
     link: DATA_V2 packets as on the wire without IP and UDP headers, received ones before they are
     authenticated. vpn: inner packets that were delivered or sealed; a super-packet counts as the
     packets that it becomes. The errors are those of the Linux driver's error list, but for
-    `tx_rate_limited` and `rx_rate_limited`, packets beyond a rate limit."""
+    `tx_rate_limited` and `rx_rate_limited`, packets beyond a rate limit. A keepalive that is due
+    and cannot be sealed counts as any other packet: without a key as `tx_no_key`."""
 
     link_rx_bytes: int = 0
     link_rx_packets: int = 0

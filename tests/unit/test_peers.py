@@ -129,6 +129,14 @@ def test_settings_are_read_back(server: Host) -> None:
     assert (info.keepalive_interval_s, info.keepalive_timeout_s) == (0, 7)
 
 
+def test_a_keepalive_without_a_key_is_counted_as_a_packet_without_one(server: Host) -> None:
+    peer = add(server, 1, keepalive_interval_s=1, keepalive_timeout_s=0)
+    eventually(lambda: peer.stats().tx_no_key)
+    stats = peer.stats()
+    assert (stats.tx_no_key, stats.keepalive_tx) == (1, 0)
+    assert server.drops() == {dco.DropReason.TX_NO_KEY: 1}
+
+
 def test_handles_do_not_outlive_their_peer(server: Host) -> None:
     old = add(server)
     old.delete()

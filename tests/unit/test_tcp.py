@@ -341,6 +341,27 @@ def test_data_that_waits_is_the_first_that_the_peer_gets() -> None:
         assert peer.stats().link_rx_packets == 300
 
 
+def test_data_that_waited_until_the_end_is_counted() -> None:
+    with unbound() as (server, far, transport):
+        server.device.add_peer(7, transport, vpn_ipv4="10.8.0.2")
+        frames = [frame(forge(PAIR[1], n, ipv4("10.8.0.2", "10.8.0.1"))) for n in (1, 2, 3)]
+        far.sendall(frame(RESET) + b"".join(frames))
+        server.control()
+        eventually(lambda: server.device.stats().tcp_receives >= 1)
+        time.sleep(0.02)  # for the reading to have stopped
+        transport.close()
+        drops = server.drops()
+        assert set(drops) == {DropReason.RX_HELD}
+        # Those that had come with the first read; the kernel had the others.
+        assert 1 <= drops[DropReason.RX_HELD] <= 3
+
+
+def test_data_of_a_connection_that_nobody_has_taken_is_counted() -> None:
+    with listening(deadline_s=1) as (server, _, address), clients(address, 1) as (client,):
+        client.sendall(frame(forge(PAIR[1], 1, ipv4("10.8.0.2", "10.8.0.1"))))
+        eventually(lambda: server.drops().get(DropReason.RX_HELD) == 1)
+
+
 def test_data_that_came_before_the_engine_started() -> None:
     with unbound(start=False) as (server, far, transport):
         plains = [ipv4("10.8.0.2", "10.8.0.1", b"%d" % n) for n in range(1, 31)]

@@ -46,6 +46,13 @@ MUTATIONS = [
         "DCO_TCPFRAME_PREFIX + DCO_TCP_PENDING_FRAME;",
     ),
     Mutation(
+        "held-data-vanishes",
+        "tests/unit/test_tcp.py::test_data_that_waited_until_the_end_is_counted",
+        "ext/engine/transport.c",
+        "        if (transport->engine)\n            dco_counter_add_shared",
+        "        if (transport->engine && transport->listener)\n            dco_counter_add_shared",
+    ),
+    Mutation(
         "data-read-before-there-is-a-key",
         connections("test_data_without_a_peer_is_not_read"),
         RECEIVE_TCP,
