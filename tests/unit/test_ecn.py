@@ -29,6 +29,7 @@ from loopback import (
     unseal,
 )
 from unit.test_state import successor
+from unit.test_tcp import PAIR, line, read_frame
 
 import ovpn_dco as dco
 from ovpn_dco import DropReason, Ecn, Feature, KeySlot, Marking, Mode, Offload
@@ -275,6 +276,19 @@ def test_trains_are_as_long_as_the_tos_lasts() -> None:
         eventually(lambda: w.host.device.stats().udp_send_packets == len(tos))
         assert w.host.device.stats().udp_send_messages == 3
         assert w.host.device.stats().udp_sends == 1
+
+
+def test_a_connection_carries_all_packets_alike() -> None:
+    """Nothing is copied, and so what differs is no reason for another write."""
+    with line(start=False) as ends:
+        ends.peer.set_marking(dscp=True)
+        packets = [outgoing(4, tos, b"%d" % tos) for tos in range(0, 256, 9)]
+        for packet in packets:
+            ends.host.send(packet)
+        ends.host.device.start()
+        assert [unseal(PAIR[1], read_frame(ends.far))[3] for _ in packets] == packets
+        eventually(lambda: ends.host.device.stats().tcp_send_packets == len(packets))
+        assert ends.host.device.stats().tcp_sends == 1
 
 
 # In

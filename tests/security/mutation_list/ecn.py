@@ -48,6 +48,13 @@ MUTATIONS = [
         "if (!peer->transport->stream)",
     ),
     Mutation(
+        "a-write-for-every-tos",
+        unit("test_a_connection_carries_all_packets_alike"),
+        "ext/engine/features.c",
+        "if (!peer->transport->stream && peer->dscp)",
+        "if (peer->dscp)",
+    ),
+    Mutation(
         "tos-of-the-owner-forgotten",
         unit("test_what_is_not_copied_is_as_the_owner_of_the_socket_wants_it"),
         UDP_SEND,
