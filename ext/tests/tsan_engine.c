@@ -176,6 +176,23 @@ static uint32_t read_everything(void)
     return deletions;
 }
 
+/* What the threads look at while they carry packets: once a round all of it is reached. */
+static void change_limits(uint32_t round)
+{
+    struct dco_peer_config change = {
+        .present = DCO_PEER_RATE_LIMIT | DCO_PEER_LIMITS,
+        .tx_rate = {.bits_per_s = round % 3 * 1000000, .burst_bytes = 65535},
+        .rx_rate = {.bits_per_s = round % 2 * 1000000, .burst_bytes = 65535},
+        .limits = {.given = (1u << DCO_LIMITS) - 1, .inactive_bytes = 1},
+    };
+    int error = dco_peer_send(server.engine, server.peer, "\1message", 8);
+
+    for (unsigned limit = 0; limit < DCO_LIMITS; limit++)
+        change.limits.value[limit] = limit <= DCO_LIMIT_SESSION ? 1 : round % 4 * PACKET;
+    CHECK(!error || error == -EAGAIN);
+    CHECK(!dco_peer_set(server.engine, server.peer, &change));
+}
+
 /* A trace that is too small for what comes, begun and ended again and again. */
 static void trace_some(uint32_t round)
 {
@@ -260,6 +277,7 @@ static void run(uint32_t workers, bool single)
     for (uint32_t round = 1; round <= ROUNDS; round++) {
         roll_keys((uint8_t)(1 + (round - 1) % 7));
         churn_peers(round);
+        change_limits(round);
         deletions += read_everything();
         trace_some(round);
         dco_engine_set_offloads(server.engine, round % 2 ? 0 : DCO_OFFLOAD_ALL);

@@ -323,7 +323,7 @@ def test_limits_are_the_engines() -> None:
         link.happened(PeerLimitReached, limits=Limit.RENEGOTIATE_PACKETS)
         link.run(lambda: link.device.peer.keys.get(KeySlot.PRIMARY) == 1)
         link.happened(PeerLimitReached, limits=Limit.SESSION, generation=GENERATION - 1)
-        await asyncio.sleep(0)
+        await asyncio.wait({waiting}, timeout=0.02)
         assert not waiting.done(), "that was another peer"
         link.happened(PeerLimitReached, limits=Limit.SESSION)
         link.happened(PeerLimitReached, limits=Limit.INACTIVE)

@@ -168,6 +168,6 @@ def test_a_peer_that_goes_before_its_messages() -> None:
         again.install_key(KeySlot.PRIMARY, key_pair(seed=2)[0])
         again.send_message(b"\0mine")
         server.device.start()
-        eventually(lambda: server.device.stats().peer_messages == 4)
+        eventually(lambda: again.stats().messages_tx == 1)
+        assert server.device.stats().peer_messages == 4
         assert server.drops() == {DropReason.TX_NO_PEER: 3}
-        assert again.stats().messages_tx == 1
