@@ -43,7 +43,8 @@ class DcoError(OSError):
 
 
 class InvalidArgument(DcoError, ValueError):
-    """EINVAL: a value, or a combination of values, that makes no sense."""
+    """EINVAL: a value, or a combination of values, that makes no sense. Of an address that nobody
+    can have, such as a multicast one, the kernel driver says EADDRNOTAVAIL."""
 
 
 class OutOfRange(InvalidArgument):
@@ -117,6 +118,7 @@ class ConnectionFailed(DcoError):
 
 _CLASSES: dict[int, type[DcoError]] = {
     errno.EINVAL: InvalidArgument,
+    errno.EADDRNOTAVAIL: InvalidArgument,
     errno.ERANGE: OutOfRange,
     errno.ENOENT: NotFound,
     errno.EEXIST: AlreadyExists,

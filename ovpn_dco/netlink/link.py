@@ -1,0 +1,94 @@
+"""Interfaces of kind `ovpn` over rtnetlink, in the namespace of the calling thread."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import error_for
+from ..model import Mode
+from .family import OVPN_FAMILY_NAME, ovpn
+from .sockets import NETLINK_ROUTE, RequestSocket
+
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
+_NLM_F_CREATE_EXCL = 0x400 | 0x200
+
+
+@dataclass(frozen=True)
+class Link:
+    """An interface of the driver. `mode` is None where an older driver does not tell."""
+
+    name: str
+    ifindex: int
+    mode: Mode | None
+    mtu: int
+
+
+def create_link(name: str, mode: Mode) -> Link:
+    """A new interface, down, of MTU 1416; the mode stays what it is.
+
+    The kernel does not load the driver for it; `find_family` makes it do so. AlreadyExists: some
+    interface has that name. UnsupportedError: the driver is not there. PermissionDenied: needs
+    CAP_NET_ADMIN."""
+    message = _message(name)
+    data = {"attrs": [("IFLA_OVPN_MODE", int(mode))]}
+    message["attrs"].append(
+        (
+            "IFLA_LINKINFO",
+            {"attrs": [("IFLA_INFO_KIND", OVPN_FAMILY_NAME), ("IFLA_INFO_DATA", data)]},
+        )
+    )
+    _ask(_RTM_NEWLINK, message, f"interface {name} cannot be made", flags=_NLM_F_CREATE_EXCL)
+    return find_link(name)
+
+
+def find_link(name: str) -> Link:
+    """The interface with this name. InterfaceMissing: there is none; InvalidArgument: it is one of
+    another driver."""
+    for answer in _ask(_RTM_GETLINK, _message(name), f"interface {name} cannot be found"):
+        return _link(answer)
+    raise error_for(errno.ENODEV, f"interface {name} cannot be found", attribute="name")
+
+
+def delete_link(ifindex: int) -> None:
+    """Takes an interface away; its peers go with reason TEARDOWN."""
+    message = _message()
+    message["index"] = ifindex
+    _ask(_RTM_DELLINK, message, f"interface {ifindex} cannot be deleted")
+
+
+def _message(name: str | None = None) -> Any:
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+    ifinfmsg.ifinfo.register_link_kind(module={OVPN_FAMILY_NAME: ovpn})
+    message = ifinfmsg()
+    message["attrs"] = [] if name is None else [("IFLA_IFNAME", name)]
+    return message
+
+
+def _ask(kind: int, message: Any, step: str, *, flags: int = 0) -> list[Any]:
+    requests = RequestSocket(NETLINK_ROUTE)
+    try:
+        answers = requests.request(kind, message, step, flags=flags)
+    finally:
+        requests.close()
+    decoded = [type(message)(answer.data) for answer in answers if answer.kind == _RTM_NEWLINK]
+    for answer in decoded:
+        answer.decode()
+    return decoded
+
+
+def _link(message: Any) -> Link:
+    name = message.get_attr("IFLA_IFNAME")
+    kind = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
+    if kind != OVPN_FAMILY_NAME:
+        text = f"interface {name} is none of the ovpn driver"
+        raise error_for(errno.EINVAL, text, attribute="name")
+    mode = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_OVPN_MODE")
+    return Link(
+        name=name,
+        ifindex=message["index"],
+        mode=None if mode is None else Mode(mode),
+        mtu=message.get_attr("IFLA_MTU"),
+    )
