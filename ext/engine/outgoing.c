@@ -49,7 +49,7 @@ __attribute__((cold)) static void count_drop(struct dco_transmit *transmit, enum
     transmit->stats.loss = loss;
 }
 
-static void account(struct dco_transmit *transmit, struct dco_udp_message *message, bool had_source)
+static void account(struct dco_transmit *transmit, struct dco_udp_message *message)
 {
     struct dco_peer *peer = message->owner;
     uint32_t lost = (uint32_t)message->failed * message->segment;
@@ -67,7 +67,7 @@ static void account(struct dco_transmit *transmit, struct dco_udp_message *messa
     }
     if (message->single)
         atomic_store_explicit(&peer->single_above, message->segment - 1u, memory_order_relaxed);
-    if (had_source && !message->local.family)
+    if (message->source_gone)
         forget_source(transmit->engine, peer);
 }
 
@@ -146,19 +146,18 @@ static void send_datagrams(struct dco_transmit *transmit, struct dco_transport *
     struct dco_udp_message *messages = &transmit->message[first];
     struct dco_udp *udp = dco_transport_udp(transport, transmit->worker->index);
     struct dco_udp_tally tally = {0};
-    bool had_source[DCO_SEND_MESSAGES];
 
-    for (unsigned i = 0; i < count; i++)
-        had_source[i] = messages[i].local.family;
     dco_udp_send(udp, &transmit->outbox, messages, count, transmit->worker->stop_fd, &tally);
     dco_counter_add(&transmit->stats.udp_sends, tally.calls);
     dco_counter_add(&transmit->stats.udp_send_messages, tally.messages);
     dco_counter_add(&transmit->stats.udp_send_packets, tally.packets);
-    dco_counter_add(&transmit->stats.send_retries, tally.retries);
-    dco_counter_add(&transmit->stats.gso_fallbacks, tally.fallbacks);
-    dco_counter_add(&transmit->stats.oversize_sends, tally.oversize);
+    if (tally.retries | tally.fallbacks | tally.oversize) {
+        dco_counter_add(&transmit->stats.send_retries, tally.retries);
+        dco_counter_add(&transmit->stats.gso_fallbacks, tally.fallbacks);
+        dco_counter_add(&transmit->stats.oversize_sends, tally.oversize);
+    }
     for (unsigned i = 0; i < count; i++)
-        account(transmit, &messages[i], had_source[i]);
+        account(transmit, &messages[i]);
     if (tally.errors_queued)
         dco_transport_drain_errors(transmit->engine, transport, udp);
     if (tally.dead)

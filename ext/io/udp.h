@@ -105,8 +105,9 @@ struct dco_udp_message {
     bool loose;            /* may be fragmented on its way, whatever the socket says */
     void *owner;
     struct dco_address remote, local;
-    int error;       /* result: 0, or the negative errno of why some or all of it was not sent */
-    uint16_t failed; /* result: packets not sent */
+    int error;        /* result: 0, or the negative errno of why some or all of it was not sent */
+    uint16_t failed;  /* result: packets not sent */
+    bool source_gone; /* result: this host has the address `local` no more */
 };
 
 struct dco_udp_outbox {

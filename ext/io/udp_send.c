@@ -88,10 +88,11 @@ static void fill(const struct dco_udp *udp, struct dco_udp_outbox *outbox, unsig
     put_source(udp, header, &message->local);
     if (message->tos || udp->has_tos)
         put_tos(udp, header, message);
-    if (message->packets > 1)
+    if (message->packets > 1) {
         put_control(header, IPPROTO_UDP, UDP_SEGMENT, &message->segment, sizeof(uint16_t));
-    if (message->packets > 1 && udp->uneven_trains)
-        put_tail(header, message, &outbox->tail[i]);
+        if (udp->uneven_trains)
+            put_tail(header, message, &outbox->tail[i]);
+    }
     if (!header->msg_controllen)
         header->msg_control = NULL;
 }
@@ -175,6 +176,7 @@ static int send_datagram(struct dco_udp *udp, struct dco_udp_outbox *outbox,
 
     if (error && source_refused(udp, message, error)) {
         message->local.family = 0;
+        message->source_gone = true;
         tally->retries++;
         error = try_one(udp, outbox, message, stop_fd, tally);
     }
@@ -198,7 +200,7 @@ static void send_singly(struct dco_udp *udp, struct dco_udp_outbox *outbox,
             message->failed++;
         }
     }
-    message->local = one.local;
+    message->source_gone = one.source_gone;
 }
 
 static void drop_gso(struct dco_udp *udp, struct dco_udp_tally *tally)
