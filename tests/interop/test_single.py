@@ -102,6 +102,34 @@ def test_epoch_keys_between_two_of_ours(transport: Transport, make_stage: MakeSt
 
 
 @both_roles
+def test_new_keys_after_so_many_packets(ours: Role, make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=ours))
+    line = {ours: "reneg-pkts 50\n"}
+    server = stage.server(lines=line.get(Role.SERVER, ""))
+    client = stage.client(lines=line.get(Role.CLIENT, ""))
+    stage.start(server, client)
+    pings = RunningPing(stage.there, SERVER_IPV4, interval_s=0.02)
+    stock = stage.stock(server, client)
+    stock.wait_for(stock.words.renewed, count=3)
+    pings.stop_without_loss()
+
+
+def test_a_client_whose_time_is_up_comes_again(make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=Role.SERVER))
+    client = stage.client()
+    stage.start(stage.server(lines="session-timeout 2\n"), client)
+    client.wait_for(client.words.connected, count=2)
+
+
+def test_a_client_that_is_idle_stops(make_stage: MakeStage) -> None:
+    stage = make_stage(Case(ours=Role.SERVER))
+    server, client = stage.server(lines="inactive 2\n"), stage.client()
+    stage.start(server, client)
+    assert client.wait_exit() == 0
+    assert server.is_running
+
+
+@both_roles
 @pytest.mark.skipif(OURS == "stock", reason="stock openvpn 2.6 always has cc-exit")
 def test_a_goodbye_in_the_data_channel(ours: Role, make_stage: MakeStage) -> None:
     """Where one end has no word for it in the control channel."""
