@@ -124,6 +124,7 @@ class ServerHooks:
     client_disconnect: Hook = None
     client_response: Hook = None
     learn_address: Hook = None
+    limit_reached: Hook = None
     tls_crypt_v2_verify: Hook = None
 
 

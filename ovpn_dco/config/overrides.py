@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -12,6 +12,7 @@ from ipaddress import (
     IPv6Network,
 )
 
+from ..model import PeerLimits
 from . import values
 from .lexer import Directive
 from .problems import ConfigWarning, Refusal
@@ -23,7 +24,9 @@ class ClientOverrides:
     """Of one file of `client-config-dir`, or of a hook in its place.
 
     `pushes` are ("push", option), ("push-remove", prefix) and ("push-reset", ""), in order.
-    `ipv4_alias` is the address for the rest of the world where addresses are translated."""
+    `ipv4_alias` is the address for the rest of the world where addresses are translated. `limits`
+    come on top of those of all, and the rates (0: none) are seen from the server; no file says
+    these."""
 
     disabled: bool = False
     ipv4: IPv4Interface | None = None
@@ -34,6 +37,9 @@ class ClientOverrides:
     pushes: tuple[tuple[str, str], ...] = ()
     max_routes: int | None = None
     username: str | None = None
+    limits: PeerLimits = field(default_factory=PeerLimits)
+    transmit_bits_per_s: int = 0
+    receive_bits_per_s: int = 0
     warnings: tuple[ConfigWarning, ...] = ()
 
     def pushed_options(self, common: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,7 +7,13 @@
 - `notices`: what hooks and owners are told."""
 
 from .authentication import LoginRequest
-from .notices import AddressNotice, ConnectedClient, DisconnectNotice, ResponseNotice
+from .notices import (
+    AddressNotice,
+    ConnectedClient,
+    DisconnectNotice,
+    LimitNotice,
+    ResponseNotice,
+)
 from .overrides import ConnectRequest
 from .server import Server, ServerStats
 
@@ -16,6 +22,7 @@ __all__ = [
     "ConnectRequest",
     "ConnectedClient",
     "DisconnectNotice",
+    "LimitNotice",
     "LoginRequest",
     "ResponseNotice",
     "Server",

@@ -51,7 +51,7 @@ from .authentication import NO_NAME, Authenticator, Identity, SessionLogin
 from .hooks import LoginDenied
 from .listeners import is_stream, shown
 from .notices import ConnectedClient, Notifier
-from .overrides import ClientSettings, ConnectRequest, OverrideReader
+from .overrides import ClientSettings, ConnectRequest, OverrideReader, apply_limits
 from .pool import AddressPool, Lease, PeerIds
 from .system_routes import SystemRoutes, networks_of
 
@@ -211,6 +211,7 @@ class Connection:
 
     def heed(self, reached: Limit) -> None:
         """Limits were reached. Who is idle is to stop; whose time is up may log in anew."""
+        self._shared.notifier.reached(self.view(), reached)
         if reached & RENEWING:
             self.renegotiate()
         if Limit.SESSION in reached:
@@ -365,6 +366,7 @@ class Connection:
         set_marking(channel.peer, shared.device.features, ecn=self._ecn, dscp=passtos)
         limits = limits_of(shared.config.data, keepalive)
         set_limits(channel.peer, shared.device.features, limits)
+        apply_limits(channel.peer, self._settings.overrides)
         self._channel, self._cipher = channel, event.agreement.cipher
         shared.by_peer[event.peer_id] = self
         self._own_networks(channel, self._settings.overrides.iroutes)

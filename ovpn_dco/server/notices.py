@@ -10,12 +10,19 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
 from ..config import ServerHooks
-from ..model import Address, Cipher, PeerStats
+from ..model import Address, Cipher, Limit, PeerStats
 from ..protocol.messages import CrResponse
 from ..protocol.session_events import EndReason
 from .hooks import TimeLimit, ask
 
-__all__ = ["AddressNotice", "ConnectedClient", "DisconnectNotice", "Notifier", "ResponseNotice"]
+__all__ = [
+    "AddressNotice",
+    "ConnectedClient",
+    "DisconnectNotice",
+    "LimitNotice",
+    "Notifier",
+    "ResponseNotice",
+]
 
 HOOK_LIMIT_S = 60
 
@@ -67,6 +74,14 @@ class ResponseNotice:
     response: str = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LimitNotice:
+    """What `ServerHooks.limit_reached` is told: a client, and which limits it has reached."""
+
+    client: ConnectedClient
+    limits: Limit
+
+
 class Notifier:
     """Runs hooks that nobody waits for; what they raise is logged.
 
@@ -99,6 +114,11 @@ class Notifier:
         """It has answered a question."""
         notice = ResponseNotice(remote=remote, client=client, response=message.response)
         self._run("client_response", self._hooks.client_response, notice, str(remote))
+
+    def reached(self, client: ConnectedClient, limits: Limit) -> None:
+        """It has used what its limits give."""
+        notice = LimitNotice(client=client, limits=limits)
+        self._run("limit_reached", self._hooks.limit_reached, notice, client.common_name)
 
     async def close(self) -> None:
         """Waits for those that run, as long as one may take."""

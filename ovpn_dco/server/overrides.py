@@ -9,7 +9,7 @@ import contextlib
 import ipaddress
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from ovpn_dco.config import (
     client_file_names,
     parse_client_overrides,
 )
-from ovpn_dco.model import Address
+from ovpn_dco.model import Address, PeerLimits
+from ovpn_dco.peer import Peer
 from ovpn_dco.protocol.certificates import PeerCertificate
 from ovpn_dco.protocol.messages import PushReply
 from ovpn_dco.protocol.push import build_push
@@ -29,7 +30,7 @@ from ovpn_dco.protocol.text import TextRefused, shown, split_words
 
 from .hooks import LoginDenied, TimeLimit, ask, misfit
 
-__all__ = ["ClientSettings", "ConnectRequest", "OverrideReader", "merge"]
+__all__ = ["ClientSettings", "ConnectRequest", "OverrideReader", "apply_limits", "merge"]
 
 _log = logging.getLogger("ovpn_dco.server")
 
@@ -167,8 +168,23 @@ def merge(first: ClientOverrides, second: ClientOverrides) -> ClientOverrides:
         pushes=(*first.pushes, *second.pushes),
         max_routes=second.max_routes or first.max_routes,
         username=second.username if second.username is not None else first.username,
+        limits=second.limits if second.limits != PeerLimits() else first.limits,
+        transmit_bits_per_s=second.transmit_bits_per_s or first.transmit_bits_per_s,
+        receive_bits_per_s=second.receive_bits_per_s or first.receive_bits_per_s,
         warnings=(*first.warnings, *second.warnings),
     )
+
+
+def apply_limits(peer: Peer, overrides: ClientOverrides) -> None:
+    """What one client may use of its new peer. `DcoError` where the engine refuses."""
+    limits = {name: value for name, value in asdict(overrides.limits).items() if value is not None}
+    if limits:
+        peer.set_limits(**limits)
+    if overrides.transmit_bits_per_s or overrides.receive_bits_per_s:
+        peer.set_rate_limit(
+            transmit_bits_per_s=overrides.transmit_bits_per_s,
+            receive_bits_per_s=overrides.receive_bits_per_s,
+        )
 
 
 def _route_of(option: str) -> IPv4Network | IPv6Network | None:

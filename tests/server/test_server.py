@@ -19,14 +19,21 @@ from server_lab import (
     serving,
 )
 
-from ovpn_dco.config import ListenConfig, Protocol, ServerHooks
+from ovpn_dco.config import ClientOverrides, ListenConfig, Protocol, ServerHooks
 from ovpn_dco.errors import DcoError, InterfaceMissing, InvalidArgument, NotFound
-from ovpn_dco.model import Ecn, InterfaceGone, Marking
+from ovpn_dco.model import (
+    Ecn,
+    InterfaceGone,
+    Limit,
+    Marking,
+    PeerLimitReached,
+    PeerLimits,
+)
 from ovpn_dco.protocol.keyevents import KeyStage
 from ovpn_dco.protocol.messages import Halt, Restart
 from ovpn_dco.protocol.session_events import EndReason, PushReceived
 from ovpn_dco.protocol.statickey import StaticKey
-from ovpn_dco.server import AddressNotice, DisconnectNotice, Server
+from ovpn_dco.server import AddressNotice, DisconnectNotice, LimitNotice, Server
 from ovpn_dco.server.connection import Connection
 
 UDP, TCP = Protocol.UDP4, Protocol.TCP4
@@ -350,6 +357,50 @@ def test_a_limit_ends_a_client(line: str, kind: type, reason: EndReason) -> None
             await eventually(lambda: gone)
             assert [notice.reason for notice in gone] == [reason]
             assert not server.clients
+
+    run(body)
+
+
+def test_what_one_client_may_use() -> None:
+    """A hook says it, another is told; who has used a quota stays."""
+
+    async def body() -> None:
+        told: list[LimitNotice] = []
+        more = ClientOverrides(
+            limits=PeerLimits(quota_bytes=1000, renegotiate_packets=7), transmit_bits_per_s=8000
+        )
+        hooks = ServerHooks(client_connect=lambda request: more, limit_reached=told.append)
+        async with serving("inactive 60", hooks=hooks) as server, Caller(server, "alice") as alice:
+            (client,) = server.clients
+            peer = server.device.peers[client.peer_id]
+            info = peer.info()
+            assert info.limits == PeerLimits(60, 0, 1000, 0, 0, 7, 0)
+            assert info.rate_limit.transmit_bits_per_s == 8000
+            for generation in (peer.generation + 1, peer.generation):
+                event = PeerLimitReached(
+                    sequence=0,
+                    peer_id=client.peer_id,
+                    generation=generation,
+                    limits=Limit.QUOTA_BYTES,
+                )
+                server.receive_event(event, 0)
+            await eventually(lambda: told)
+            assert [notice.limits for notice in told] == [Limit.QUOTA_BYTES]
+            assert told[0].client.common_name == "alice"
+            await alice.renegotiate()
+
+    run(body)
+
+
+def test_limits_that_cannot_be_set_let_nobody_in() -> None:
+    async def body() -> None:
+        more = ClientOverrides(limits=PeerLimits(quota_bytes=-1))
+        async with serving(hooks=ServerHooks(client_connect=lambda request: more)) as server:
+            caller = Caller(server, "alice")
+            await caller.start()
+            end = await caller.ended()
+            assert isinstance(end.message, Restart)
+            await caller.vanish()
 
     run(body)
 

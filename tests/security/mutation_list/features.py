@@ -147,6 +147,13 @@ MUTATIONS = [
         "if self._channel is None or self._channel.generation != event.generation:",
         "if self._channel is None:",
     ),
+    Mutation(
+        "limits-of-a-client-forgotten",
+        "tests/server/test_server.py::test_what_one_client_may_use",
+        "ovpn_dco/server/connection.py",
+        "        apply_limits(channel.peer, self._settings.overrides)\n",
+        "",
+    ),
     # Messages
     Mutation(
         "message-like-an-ip-packet",
