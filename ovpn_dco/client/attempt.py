@@ -51,6 +51,7 @@ from ..runtime.control import ControlDriver
 from ..runtime.data_channel import DataChannel
 from ..runtime.limits import ENDING, RENEWING, describe, limits_of, set_limits
 from ..runtime.marking import ecn_of_server, set_marking
+from ..runtime.path import set_path
 from ..runtime.profile import check_agreement
 from ..transport import Transport
 from .farewell import MOST, REPEAT_S, Farewell
@@ -320,6 +321,8 @@ class Attempt:
             ecn=ecn_of_server(self._pushed),
             dscp=self.config.transport.passtos,
         )
+        df = self._transport.kind is TransportKind.UDP and self.config.transport.df
+        set_path(self._channel.peer, self._device.features, self.config.mtu, df=df)
         self._limits = limits_of(self.config.data, self.config.keepalive, self._pushed)
         set_limits(self._channel.peer, self._device.features, self._limits)
         self._agreement = event.agreement

@@ -143,7 +143,7 @@ class Connector:
         }
         if not protocol.is_tcp:
             with await open_udp(transport, protocol, address) as sock:
-                return self._device.attach_udp(sock, **buffers)
+                return self._device.attach_udp(sock, df=transport.df, **buffers)
         timeout_s = transport.connect_timeout_s
         with await connect_tcp(transport, protocol, address, timeout_s=timeout_s) as sock:
             return self._device.attach_tcp(sock, **buffers)

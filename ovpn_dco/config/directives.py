@@ -170,14 +170,15 @@ _TRANSPORT = [
         BOTH,
         1,
         1,
-        into("transport.max_packet_size", integer(154, 65535)),
-        "of control packets, outer headers included",
+        h.max_packet_size,
+        "of control packets, outer headers included; the same as `mssfix N mtu`, too",
         connection=True,
     ),
     _supported("explicit-exit-notify", BOTH, 0, 1, h.explicit_exit_notify, connection=True),
     _supported("tun-mtu", BOTH, 1, 1, into("mtu.tun_mtu", integer(100, 65451)), connection=True),
     _supported("tun-mtu-max", BOTH, 1, 1, into("mtu.tun_mtu_max", integer(100, 65451))),
     _supported("mssfix", BOTH, 0, 2, h.mssfix, connection=True),
+    _supported("mtu-disc", BOTH, 1, 1, h.mtu_disc, "`maybe` is taken as `no`", connection=True),
 ]
 
 _TLS = [
@@ -368,7 +369,7 @@ _ACCEPTED = [
     *_warned("tls-exit single-session remap-usr1", "no effect: the application decides"),
     *_warned("stale-routes-check", "no effect: routes go with their client"),
     *_warned("compat-mode", "no effect: old defaults are not brought back"),
-    *_warned("mtu-disc shaper", "no effect with an offloaded data channel", connection=True),
+    *_warned("shaper", "no effect with an offloaded data channel", connection=True),
     *_warned("mtu-test tun-mtu-extra route-delay", "no effect", connection=True),
     *_warned("allow-recursive-routing", "no effect: packets to the server never enter the tunnel"),
     *_warned("remote-random-hostname", "no effect: names are taken as they are"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
@@ -40,10 +41,17 @@ MAX_CLIENTS = 1024
 MAX_ROUTES_PER_CLIENT = 256
 
 
-def _requirements(protocols: set[Protocol], epoch: Epoch, *, passtos: bool) -> set[Feature]:
+def _requirements(
+    protocols: set[Protocol], transports: Iterable[TransportConfig], epoch: Epoch, mtu: MtuConfig
+) -> set[Feature]:
     needed = {Feature.TCP if protocol.is_tcp else Feature.UDP for protocol in protocols}
-    if passtos and Feature.UDP in needed:
+    chosen = list(transports)
+    if Feature.UDP in needed and any(transport.passtos for transport in chosen):
         needed.add(Feature.DSCP)
+    if Feature.UDP in needed and any(transport.df for transport in chosen):
+        needed.add(Feature.PATH_MTU)
+    if mtu.mssfix:
+        needed.add(Feature.MSS_CLAMP)
     return needed | ({Feature.EPOCH_KEYS} if epoch is Epoch.REQUIRE else set())
 
 
@@ -110,9 +118,7 @@ class ClientConfig:
         protocols = {self.remote_protocol(remote) for remote in self.remotes}
         transports = [self.transport, *(r.transport for r in self.remotes if r.transport)]
         return _requirements(
-            protocols or {self.transport.protocol},
-            self.data.epoch,
-            passtos=any(transport.passtos for transport in transports),
+            protocols or {self.transport.protocol}, transports, self.data.epoch, self.mtu
         )
 
 
@@ -259,8 +265,7 @@ class ServerConfig:
 
         Files of `client-config-dir`, and a hook in their place, may route networks to clients."""
         protocols = {protocol for _, _, protocol in self.listeners()}
-        passtos = self.transport.passtos
-        needed = _requirements(protocols, self.data.epoch, passtos=passtos)
+        needed = _requirements(protocols, [self.transport], self.data.epoch, self.mtu)
         if self.pool.client_config_dir is not None or self.hooks.client_connect is not None:
             needed.add(Feature.IROUTES)
         return needed

@@ -150,6 +150,24 @@ def mssfix(directive: Directive, settings: Settings) -> None:
     settings.set("mtu.mssfix_mode", kind)
 
 
+def max_packet_size(directive: Directive, settings: Settings) -> None:
+    """Of control packets; data packets are clamped to the same."""
+    size = values.integer(154, 65535)(directive.arguments[0])
+    settings.set("transport.max_packet_size", size)
+    settings.set("mtu.mssfix", size)
+    settings.set("mtu.mssfix_mode", "mtu")
+
+
+def mtu_disc(directive: Directive, settings: Settings) -> None:
+    """Whether outer packets may be fragmented; route by route is not told apart."""
+    word = directive.arguments[0]
+    if word not in ("no", "maybe", "yes"):
+        raise Refusal(f"takes no, maybe or yes, not {word!r}")
+    if word == "maybe":
+        settings.warn(directive, "maybe is taken as no: outer packets may be fragmented")
+    settings.set("transport.df", word == "yes")
+
+
 # TLS and the wrapping of the control channel
 
 

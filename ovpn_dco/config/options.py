@@ -99,6 +99,7 @@ class TransportConfig:
     mark: int | None = None
     multihome: bool = False
     passtos: bool = False
+    df: bool = False  # outer packets must not be fragmented: mtu-disc yes
     tcp_nodelay: bool = False
     max_packet_size: int = 1250
     connect_timeout_s: int = 120

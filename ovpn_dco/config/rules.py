@@ -89,7 +89,6 @@ def _management(name: str) -> Callable[[Subject], bool]:
 
 # Read and kept, for what is still to come.
 _NOT_YET = {
-    "mssfix": "use a smaller tun-mtu",
     "management": "give a hook",
     "status": "ask Server.clients or Client.stats()",
     "status-version": "ask Server.clients or Client.stats()",
@@ -172,6 +171,12 @@ COMMON: tuple[Rule, ...] = (
         lambda s: _tcp(s) and s.config.transport.passtos,
         "passtos",
         "no effect on TCP, whose connections carry all packets alike",
+        Severity.WARNING,
+    ),
+    Rule(
+        lambda s: _tcp(s) and s.config.transport.df,
+        "mtu-disc",
+        "no effect on TCP, whose connections make their own packets",
         Severity.WARNING,
     ),
     Rule(

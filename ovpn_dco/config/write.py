@@ -145,6 +145,7 @@ def _transport(transport: TransportConfig, *, bind: bool) -> Lines:
         ("mark", transport.mark, default.mark),
         ("multihome", transport.multihome, default.multihome),
         ("passtos", transport.passtos, default.passtos),
+        ("mtu-disc", "yes" if transport.df else "no", "no"),
         ("tcp-nodelay", transport.tcp_nodelay, default.tcp_nodelay),
         ("rport", transport.remote_port, default.remote_port),
         ("explicit-exit-notify", transport.explicit_exit_notify, default.explicit_exit_notify),
@@ -209,7 +210,8 @@ def _data(data: DataChannelConfig) -> Lines:
 def _mtu(mtu: MtuConfig) -> Lines:
     default = MtuConfig()
     yield from _line_unless("tun-mtu", mtu.tun_mtu, default.tun_mtu)
-    yield from _line_unless("mssfix", mtu.mssfix, default.mssfix)
+    if mtu.mssfix is not None:
+        yield _line("mssfix", mtu.mssfix, *([mtu.mssfix_mode] if mtu.mssfix_mode else []))
 
 
 def _redirect(redirect: RedirectConfig) -> str:

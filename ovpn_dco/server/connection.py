@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +47,7 @@ from ..runtime.control import ControlDriver
 from ..runtime.data_channel import DataChannel
 from ..runtime.limits import RENEWING, limits_of, set_limits
 from ..runtime.marking import ecn_of_client, pushed_to, set_marking
+from ..runtime.path import set_path
 from ..runtime.profile import check_agreement
 from .authentication import NO_NAME, Authenticator, Identity, SessionLogin
 from .hooks import LoginDenied
@@ -58,6 +60,7 @@ from .system_routes import SystemRoutes, networks_of
 __all__ = ["Connection", "Facilities"]
 
 _log = logging.getLogger("ovpn_dco.server")
+_TUN_MTU = re.compile(r"tun-mtu\s+\d+$")  # as an option to be pushed
 
 
 @dataclass(kw_only=True)
@@ -316,13 +319,15 @@ class Connection:
     def _options(self, settings: ClientSettings, lease: Lease, said: Announcement) -> Iterator[str]:
         """What is pushed; the token is a secret and comes apart."""
         config = self._shared.config
-        yield from settings.options
+        sizes = [option.split()[1] for option in settings.options if _TUN_MTU.match(option)]
+        yield from (option for option in settings.options if not _TUN_MTU.match(option))
         server = config.pool.local_ipv6
         yield from lease.pushed_options(
             settings.overrides.ipv6_remote or (server.ip if server else None)
         )
-        if said.mtu_max is not None:
-            yield f"tun-mtu {min(said.mtu_max, config.mtu.tun_mtu)}"
+        if said.mtu_max is not None:  # a size that is too large for it ends the connection
+            size = int(sizes[-1]) if sizes else config.mtu.tun_mtu
+            yield f"tun-mtu {min(said.mtu_max, size)}"
         yield from pushed_to(said, self._shared.device.features)
 
     def _accept_again(self, identity: Identity) -> None:
@@ -364,6 +369,8 @@ class Connection:
         )
         passtos = shared.config.transport.passtos
         set_marking(channel.peer, shared.device.features, ecn=self._ecn, dscp=passtos)
+        df = udp and shared.config.transport.df
+        set_path(channel.peer, shared.device.features, shared.config.mtu, df=df)
         limits = limits_of(shared.config.data, keepalive)
         set_limits(channel.peer, shared.device.features, limits)
         apply_limits(channel.peer, self._settings.overrides)

@@ -64,6 +64,7 @@ class Listeners:
             else:
                 attached = self._device.attach_udp(
                     sock,
+                    df=transport.df,
                     send_buffer=transport.sndbuf or None,
                     receive_buffer=transport.rcvbuf or None,
                 )

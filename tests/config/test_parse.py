@@ -395,6 +395,21 @@ def test_requirements_of_passtos() -> None:
     assert server("passtos", "proto tcp").requirements() == {Feature.TCP}
 
 
+def test_requirements_of_paths() -> None:
+    """What is so by default is no reason for another back end."""
+    assert client().requirements() == {Feature.UDP}
+    assert client("mssfix 1300").requirements() == {Feature.UDP, Feature.MSS_CLAMP}
+    assert server("mtu-disc yes", "mssfix 0").requirements() == {Feature.UDP, Feature.PATH_MTU}
+    assert server("mtu-disc yes", "proto tcp").requirements() == {Feature.TCP}
+
+
+def test_mtu_disc_and_mssfix_are_read_strictly() -> None:
+    for line in ("mtu-disc perhaps", "mssfix 1300 outer", "mssfix 65536"):
+        assert {p.directive for p in problems(parse_client, CLIENT + line)} == {line.split()[0]}
+    (warning,) = client("mtu-disc maybe").warnings
+    assert warning.directive == "mtu-disc"
+
+
 def test_requirements() -> None:
     config = replace(client(), data=replace(client().data, epoch=Epoch.REQUIRE))
     assert config.requirements() == {Feature.UDP, Feature.EPOCH_KEYS}

@@ -104,6 +104,7 @@ SERVER_BROKEN = [
 WARNED = [
     (CLIENT + "proto tcp\nmultihome", "multihome", "no effect on TCP"),
     (CLIENT + "proto tcp\npasstos", "passtos", "no effect on TCP"),
+    (CLIENT + "proto tcp\nmtu-disc yes", "mtu-disc", "no effect on TCP"),
     (CLIENT + "key-direction 1\ntls-crypt ta.key", "key-direction", "without tls-auth"),
     (CLIENT.replace("remote-cert-tls server\n", ""), "remote-cert-tls", "passes for the server"),
     (SERVER + "verify-client-cert none", "verify-client-cert", "lets everybody in"),
@@ -113,7 +114,6 @@ WARNED = [
     *(
         (SERVER + line, line.split()[0], "no effect")
         for line in (
-            "mssfix 1300",
             "management 127.0.0.1 1",
             "status file",
             "status-version 2",

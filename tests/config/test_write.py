@@ -91,6 +91,8 @@ def test_a_server() -> None:
         {"transport": TransportConfig(explicit_exit_notify=1, mark=3, may_float=True)},
         {"device": DeviceConfig(name="vpn0")},
         {"mtu": MtuConfig(tun_mtu=8900, mssfix=0)},
+        {"mtu": MtuConfig(mssfix=1300, mssfix_mode="fixed")},
+        {"mtu": MtuConfig(mssfix=1400), "transport": TransportConfig(df=True)},
         {"auth": AuthConfig(user_pass=True, cache=False)},
         {"auth": AuthConfig(user_pass=True, credentials=Credentials("a b", 'p"\\ #'))},
         {"keepalive": KeepaliveConfig.for_client(10, 60)},

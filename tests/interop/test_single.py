@@ -11,7 +11,7 @@ from interop.ends import End
 from interop.files import SERVER_IPV4, SERVER_IPV6, expired, issued, revocations
 from interop.stage import OURS, Stage
 from support import needs_tool
-from system.tunnel import RunningPing, Sniffer, eventually, ping
+from system.tunnel import PATIENCE_S, RunningPing, Sniffer, eventually, ping
 
 from ovpn_dco.protocol.role import Role
 from ovpn_dco.protocol.statickey import StaticKey
@@ -178,6 +178,41 @@ def test_packets_of_full_size(ours: Role, wire: int, mtu: int, make_stage: MakeS
     too_large = ["ping", "-c1", "-W1", "-M", "do", "-s", str(mtu - headers + 1), SERVER_IPV4]
     refused = stage.there.run(too_large, check=False)
     assert f"mtu={mtu}" in refused.stdout + refused.stderr
+
+
+def segment_sizes(stage: Stage) -> tuple[int, int]:
+    """What both ends of a TCP connection through the tunnel may send at once, options apart."""
+    with (
+        stage.here.socket(kind=socket.SOCK_STREAM) as listener,
+        stage.there.socket(kind=socket.SOCK_STREAM) as far,
+    ):
+        listener.bind((SERVER_IPV4, 0))
+        listener.listen()
+        far.settimeout(PATIENCE_S)
+        far.connect(listener.getsockname())
+        near, _ = listener.accept()
+        with near:
+            one, two = (s.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) for s in (near, far))
+            return one, two
+
+
+@pytest.mark.parametrize(
+    ("lines", "transport"),
+    [("", Transport.UDP), ("mssfix 1300\n", Transport.UDP), ("", Transport.TCP)],
+    ids=["default", "datagram", "tcp"],
+)
+def test_the_mss_is_the_same(lines: str, transport: Transport, make_stage: MakeStage) -> None:
+    """Whichever end lowers it, alone, it comes to the same, both ways."""
+    found = []
+    for clamps in (OURS, "the other"):
+        stage = make_stage(Case(ours=Role.SERVER, transport=transport))
+        own = clamps == OURS
+        server = stage.server(lines=lines if own else "mssfix 0\n")
+        client = stage.client(lines="mssfix 0\n" if own else lines)
+        stage.start(server, client)
+        found.append(segment_sizes(stage))
+    assert found[0] == found[1]
+    assert found[0][0] == found[0][1] < 1448
 
 
 # Many

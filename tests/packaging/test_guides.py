@@ -363,8 +363,8 @@ def test_what_is_refused_of_other_servers() -> None:
 
 
 def test_what_is_said_to_have_no_effect_is_accepted() -> None:
-    made = server_with("status file", "mssfix 1300")
-    assert {warning.directive for warning in made.warnings} == {"status", "mssfix"}
+    made = server_with("status file")
+    assert {warning.directive for warning in made.warnings} == {"status"}
 
 
 def test_counters_that_are_explained_exist() -> None:

@@ -88,6 +88,48 @@ def test_outer_headers_are_as_the_client_can_take_them(says: bool, passtos: bool
     run(body)
 
 
+@pytest.mark.parametrize(
+    ("lines", "mss", "path"),
+    [
+        ((), 1492 - 28 - 28 - 40, None),  # the epoch format has 28 bytes
+        (("mssfix 1400 mtu", "mtu-disc yes"), 1400 - 28 - 28 - 40, 1400),
+        (("mssfix 0",), None, None),
+    ],
+)
+def test_peers_have_the_clamp_of_the_file(
+    lines: tuple[str, ...], mss: int | None, path: int | None
+) -> None:
+    async def body() -> None:
+        async with serving(*lines) as server, Caller(server, "client-1"):
+            (peer,) = server.device.peers.values()
+            assert (peer.info().mss, peer.info().path_mtu) == (mss, path)
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ((), 1500),
+        (("tun-mtu 1400",), 1400),
+        (("tun-mtu 1400", 'push "tun-mtu 1300"'), 1300),
+        (('push "tun-mtu 1300"', 'push "tun-mtu 1350"'), 1350),
+        (('push "tun-mtu 9000"',), 1600),  # more than it takes would end the connection
+    ],
+)
+def test_one_mtu_is_pushed(lines: tuple[str, ...], told: int) -> None:
+    """The one that was chosen for clients, or else the server's own."""
+
+    async def body() -> None:
+        async with serving(*lines) as server, Caller(server, "client-1") as caller:
+            (pushed,) = caller.said(PushReceived)
+            sizes = [option for option in pushed.options.options if option.name == "tun-mtu"]
+            assert len(sizes) == 1
+            assert pushed.options.number("tun-mtu") == told
+
+    run(body)
+
+
 def test_both_listeners_at_once() -> None:
     """And each client is told of its own protocol."""
 
