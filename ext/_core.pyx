@@ -474,6 +474,59 @@ cdef class Engine:
         finally:
             free(infos)
 
+    # Packets between peers
+
+    def set_forwarding(self, int forwarding):
+        cdef dco_engine *engine = self.get()
+        cdef int result
+        with nogil:
+            result = dco_engine_set_forwarding(engine, <dco_forwarding>forwarding)
+        check(result)
+
+    def set_multicast(self, uint32_t copies_per_s):
+        cdef dco_engine *engine = self.get()
+        cdef int result
+        with nogil:
+            result = dco_engine_set_multicast(engine, copies_per_s)
+        check(result)
+
+    def permit(self, uint32_t peer_id, uint64_t generation, generations):
+        """Whom the peer may reach, by generation."""
+        cdef dco_engine *engine = self.get()
+        cdef dco_peer_ref ref = dco_peer_ref(peer_id, generation)
+        cdef list ascending = sorted(generations)
+        cdef size_t count = len(ascending)
+        cdef uint64_t *numbers = <uint64_t *>malloc((count + 1) * sizeof(uint64_t))
+        cdef int result
+        if numbers == NULL:
+            raise MemoryError
+        try:
+            for i in range(count):
+                numbers[i] = ascending[i]
+            with nogil:
+                result = dco_peer_permit(engine, ref, numbers, count)
+        finally:
+            free(numbers)
+        check(result)
+
+    def reserve(self, prefixes):
+        """(ip, prefix length, whether it is broadcast) of each that is to be nobody's."""
+        cdef dco_engine *engine = self.get()
+        cdef size_t count = len(prefixes)
+        cdef dco_reserved *reserved = <dco_reserved *>calloc(count + 1, sizeof(dco_reserved))
+        cdef int result
+        if reserved == NULL:
+            raise MemoryError
+        try:
+            for i, (ip, length, group) in enumerate(prefixes):
+                prefix_in(&reserved[i].prefix, ip, length)
+                reserved[i].group = group
+            with nogil:
+                result = dco_engine_reserve(engine, reserved, count)
+        finally:
+            free(reserved)
+        check(result)
+
     # Keys
 
     def install_key(self, uint32_t peer_id, uint64_t generation, int slot, *, uint8_t key_id,

@@ -108,6 +108,8 @@
 #define DCO_WORKERS_MAX 16u
 /* What one worker may have in flight to another, bytes: sixteen super-packets. */
 #define DCO_HANDOFF_RING (1024u * 1024u)
+/* The same of packets from peer to peer: as many as one receive call brings, each with its head. */
+#define DCO_FORWARD_RING (2u * 1024u * 1024u)
 /* Handed-over packets that are worked on in one batch, bytes: as many as a batch from the TUN. */
 #define DCO_HANDOFF_BATCH (256u * 1024u)
 

@@ -116,6 +116,9 @@ cdef int settings_in(dco_peer_config *config, dict settings) except -1:
         elif name == "path_limit":
             config.present |= DCO_PEER_PATH_LIMIT
             config.path_limit = values[0]
+        elif name == "multicast":
+            config.present |= DCO_PEER_NO_GROUPS
+            config.no_groups = not values[0]
         else:
             raise OSError(EINVAL, f"{name} is no setting")
     return 0
@@ -132,6 +135,7 @@ cdef dict settings_out(const dco_peer_config *config):
         "limits": limits_out(&config.limits),
         "mss_clamp": (config.mss_clamp, <int>config.mss_measure),
         "path_limit": (config.path_limit,),
+        "multicast": (not config.no_groups,),
     }
 
 

@@ -37,6 +37,14 @@ enum dco_source_check {
     DCO_SOURCE_CHECK_STRICT = 3,
 };
 
+/* Packets from peer to peer: by the host, as all others; from each to each without it; or to whom
+ * dco_peer_permit says. */
+enum dco_forwarding {
+    DCO_FORWARDING_OFF = 0,
+    DCO_FORWARDING_ALL = 1,
+    DCO_FORWARDING_PERMITTED = 2,
+};
+
 /* What the engine may use; each is probed, can be switched off, and degrades by itself. */
 enum dco_offload {
     DCO_OFFLOAD_TUN_VNET = 1 << 0,     /* virtio_net_hdr and checksum offload on the TUN */
@@ -143,6 +151,7 @@ enum dco_peer_field {
     DCO_PEER_LIMITS = 1 << 9,
     DCO_PEER_MSS_CLAMP = 1 << 10,
     DCO_PEER_PATH_LIMIT = 1 << 11,
+    DCO_PEER_NO_GROUPS = 1 << 12,
 };
 
 /* What a size counts: all of what the outer IP header begins, the payload of the datagram, or of the
@@ -205,6 +214,7 @@ struct dco_peer_config {
     uint32_t mss_clamp;  /* bytes that TCP segments may make; 0: any */
     uint32_t path_limit; /* outer bytes that the path carries; 0: unknown */
     enum dco_measure mss_measure;
+    bool no_groups; /* gets no multicast and broadcast */
 };
 
 /* X-macro tables keep the C structs, Cython and Python in step. */
@@ -212,7 +222,7 @@ struct dco_peer_config {
 #define DCO_PEER_RX_COUNTERS(X)                                                                \
     X(link_rx_bytes) X(link_rx_packets) X(vpn_rx_bytes) X(vpn_rx_packets)                      \
     X(rx_decrypt_errors) X(rx_replay_errors) X(rx_unknown_key_id) X(rx_unsupported_protocol)   \
-    X(rx_source_errors) X(rx_rate_limited) X(keepalive_rx) X(float_count)
+    X(rx_source_errors) X(rx_forward_denied) X(rx_rate_limited) X(keepalive_rx) X(float_count)
 #define DCO_PEER_TX_COUNTERS(X)                                                                \
     X(link_tx_bytes) X(link_tx_packets) X(vpn_tx_bytes) X(vpn_tx_packets)                      \
     X(tx_encrypt_errors) X(tx_iv_exhausted) X(tx_no_key) X(tx_no_transport) X(tx_gso_errors)   \
@@ -306,6 +316,7 @@ struct dco_control_packet {
     X(control_packets) X(wakeups) X(gso_fallbacks) X(gro_fallbacks) X(send_retries)            \
     X(oversize_sends) X(handed_to_seal) X(handed_to_open)                                      \
     X(mss_lowered) X(packets_fragmented) X(icmp_errors_written)                                \
+    X(forwarded_packets) X(forwarded_bytes) X(group_packets) X(replicated_packets)             \
     X(tcp_sends) X(tcp_send_packets) X(tcp_receives) X(tcp_receive_packets) X(peer_messages)
 /* clang-format on */
 
@@ -342,6 +353,11 @@ int dco_engine_wait(struct dco_engine *engine, int timeout_ms);
 int dco_engine_set_offloads(struct dco_engine *engine, uint32_t offloads);
 int dco_engine_offloads(struct dco_engine *engine, uint32_t *allowed, uint32_t *active);
 int dco_engine_set_source_check(struct dco_engine *engine, enum dco_source_check check);
+/* MULTIPEER only, else -EINVAL. */
+int dco_engine_set_forwarding(struct dco_engine *engine, enum dco_forwarding forwarding);
+/* Whether multicast and broadcast go to all peers, and how many copies a worker may make in a second;
+ * 0: they do not. MULTIPEER only, else -EINVAL. */
+int dco_engine_set_multicast(struct dco_engine *engine, uint32_t copies_per_s);
 int dco_engine_stats(struct dco_engine *engine, struct dco_engine_stats *stats);
 int dco_engine_tun_info(struct dco_engine *engine, struct dco_tun_info *info);
 int dco_engine_tun_namespace(struct dco_engine *engine); /* a new descriptor of where it is now */
@@ -371,6 +387,10 @@ int dco_peer_delete(struct dco_engine *engine, struct dco_peer_ref ref);
 int dco_peer_send(struct dco_engine *engine, struct dco_peer_ref ref, const void *data,
                   size_t size);
 int dco_peer_query(struct dco_engine *engine, struct dco_peer_ref ref, struct dco_peer_info *info);
+/* Whom the peer may reach with DCO_FORWARDING_PERMITTED: peers by generation, in ascending order.
+ * Nobody before that is said. */
+int dco_peer_permit(struct dco_engine *engine, struct dco_peer_ref ref, const uint64_t *generations,
+                    size_t count);
 /* All peers: writes up to `capacity`, returns how many there are. */
 long dco_peer_list(struct dco_engine *engine, struct dco_peer_info *infos, size_t capacity);
 
@@ -384,6 +404,14 @@ int dco_key_query(struct dco_engine *engine, struct dco_peer_ref ref, enum dco_s
 int dco_route_add(struct dco_engine *engine, const struct dco_prefix *prefix,
                   struct dco_peer_ref ref);
 int dco_route_delete(struct dco_engine *engine, const struct dco_prefix *prefix);
+/* Addresses that no peer may have, though a wider route covers them: the host's own, and groups'. In
+ * place of those that were given before. */
+struct dco_reserved {
+    struct dco_prefix prefix;
+    bool group; /* broadcast: multicast is known without it */
+};
+int dco_engine_reserve(struct dco_engine *engine, const struct dco_reserved *reserved,
+                       size_t count);
 int dco_route_lookup(struct dco_engine *engine, const struct dco_address *address,
                      struct dco_peer_ref *ref);
 

@@ -23,6 +23,8 @@ cdef extern from "dco.h" nogil:
         pass
     ctypedef enum dco_source_check "enum dco_source_check":
         pass
+    ctypedef enum dco_forwarding "enum dco_forwarding":
+        pass
 
     enum:
         DCO_DROP_COUNT
@@ -52,6 +54,7 @@ cdef extern from "dco.h" nogil:
         DCO_PEER_MARKING
         DCO_PEER_MSS_CLAMP
         DCO_PEER_PATH_LIMIT
+        DCO_PEER_NO_GROUPS
 
     enum:
         DCO_EVENT_PEER_DELETED
@@ -167,6 +170,7 @@ cdef extern from "dco.h" nogil:
         uint32_t mss_clamp
         uint32_t path_limit
         dco_measure mss_measure
+        bint no_groups
 
     cdef struct dco_peer_stats:
         pass
@@ -339,6 +343,15 @@ cdef extern from "dco.h" nogil:
 
     int dco_route_add(dco_engine *engine, const dco_prefix *prefix, dco_peer_ref ref)
     int dco_route_delete(dco_engine *engine, const dco_prefix *prefix)
+    cdef struct dco_reserved:
+        dco_prefix prefix
+        bint group
+
+    int dco_engine_reserve(dco_engine *engine, const dco_reserved *reserved, size_t count)
+    int dco_engine_set_forwarding(dco_engine *engine, dco_forwarding forwarding)
+    int dco_engine_set_multicast(dco_engine *engine, uint32_t copies_per_s)
+    int dco_peer_permit(dco_engine *engine, dco_peer_ref ref, const uint64_t *generations,
+                        size_t count)
     int dco_route_lookup(dco_engine *engine, const dco_address *address, dco_peer_ref *ref)
 
     int dco_control_receive(dco_engine *engine, dco_control_packet *packet, void *data,

@@ -9,6 +9,7 @@
     X(TX_GSO, tx_gso, "super-packet whose offload header does not fit it")                         \
     X(TX_NO_PEER, tx_no_peer, "no peer owns the destination address")                              \
     X(TX_NO_KEY, tx_no_key, "peer has no primary key")                                             \
+    X(TX_GROUP_LIMIT, tx_group_limit, "more copies of multicast and broadcast than may be")        \
     X(TX_RATE_LIMIT, tx_rate_limit, "peer is to get no more than its rate limit")                  \
     X(TX_KEY_EXHAUSTED, tx_key_exhausted, "packet ids or the usage limit of the key are used up")  \
     X(TX_ENCRYPT, tx_encrypt, "cipher failed to seal")                                             \
@@ -33,6 +34,8 @@
     X(RX_HELD, rx_held, "data waited for a key until its connection was closed")                   \
     X(RX_EMPTY, rx_empty, "no inner packet")                                                       \
     X(RX_SOURCE, rx_source, "inner source address is not the peer's")                              \
+    X(RX_FORWARD_DENIED, rx_forward_denied, "peer may not reach the peer that the packet is for")  \
+    X(RX_FORWARD_MALFORMED, rx_forward_malformed, "inner packet for a peer has bad lengths")       \
     X(RX_RATE_LIMIT, rx_rate_limit, "peer has sent more than its rate limit")                      \
     X(RX_ECN, rx_ecn, "congestion marked on a packet whose flow knows no ECN")                     \
     X(RX_TUN_DOWN, rx_tun_down, "interface is down or gone")                                       \

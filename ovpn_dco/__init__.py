@@ -29,6 +29,7 @@ from .errors import (
     TryAgain,
     UnsupportedError,
 )
+from .forwarding import Forwarding
 from .model import (
     Address,
     Cipher,
@@ -41,6 +42,7 @@ from .model import (
     EpochKey,
     Event,
     Feature,
+    ForwardingMode,
     InterfaceGone,
     KeyDirection,
     KeyInfo,
@@ -52,6 +54,7 @@ from .model import (
     Measure,
     Mode,
     MssClamp,
+    Multicast,
     Offload,
     Offloads,
     PathLimit,
@@ -112,6 +115,8 @@ __all__ = [
     "EpochKey",
     "Event",
     "Feature",
+    "Forwarding",
+    "ForwardingMode",
     "InterfaceGone",
     "InterfaceMissing",
     "InvalidArgument",
@@ -128,6 +133,7 @@ __all__ = [
     "MessageTooBig",
     "Mode",
     "MssClamp",
+    "Multicast",
     "NotASocket",
     "NotFound",
     "Offload",

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, cast
 from . import net
 from .backend.base import Backend
 from .control import ControlPort, EventPort
+from .forwarding import Forwarding
 from .interface import InnerSide
 from .model import (
     Buffer,
     DeviceStats,
     Event,
     Feature,
+    ForwardingMode,
     Mode,
     Offload,
     Offloads,
@@ -33,7 +35,14 @@ from .model import (
 )
 from .peer import Peer, Peers, PeerSpec
 from .routes import Routes
-from .state import DeviceState, read, restore_peers, restore_transports, write
+from .state import (
+    DeviceState,
+    permits_of,
+    read,
+    restore_peers,
+    restore_transports,
+    write,
+)
 from .transport import SO_COOKIE, Transport
 from .validation import settings
 from .validation.arguments import (
@@ -57,6 +66,8 @@ MAX_PEERS_DEFAULT = 65536
 TRIALS_MAX = 65535
 RESERVE_DEFAULT = 4096  # packet ids
 PACKET_ID_MAX = 0xFFFFFFFF
+COPIES_DEFAULT = 10_000
+COPIES_MAX = 1 << 30  # DCO_RATE_BURST_MAX
 
 logger = logging.getLogger("ovpn_dco")
 
@@ -88,6 +99,8 @@ class Device:
         self._events = EventPort(self._peers)
         self.control = ControlPort(backend, self._peers.transports)
         self.routes = Routes(self._peers, inner)
+        self.forwarding = Forwarding(self._peers, inner)
+        self._copies_per_s = 0
         with _registry:
             _devices.add(self)
 
@@ -218,6 +231,10 @@ class Device:
     def _restore(self, engine: UserspaceBackend, state: DeviceState, fds: Sequence[int]) -> None:
         numbers = restore_transports(engine, self._peers.transports, state, fds)
         self.routes.restored(*restore_peers(engine, state, numbers))
+        if state.forwarding is not ForwardingMode.OFF:
+            self.forwarding.restore(state.forwarding, permits_of(engine, state))
+        if state.copies_per_s:
+            self.set_multicast(on=True, copies_per_s=state.copies_per_s)
 
     def start(self) -> None:
         """Starts the threads, if they do not run yet; after `export_state`, again."""
@@ -251,8 +268,15 @@ class Device:
             icmp_unreachable=self._icmp_unreachable,
             max_peers=self._max_peers,
             transports=self._peers.transports.to_hand_over(),
-            routes=self.routes.by_owner(),
-            watched=self.routes.watched_by_owner(),
+            of_peers={
+                "routes": self.routes.by_owner(),
+                "watched_routes": self.routes.watched_by_owner(),
+                "permits": self.forwarding.permitted_ids(),
+            },
+            of_device={
+                "forwarding": self.forwarding.mode.value,
+                "copies_per_s": self._copies_per_s,
+            },
             reserve=limit,
         )
 
@@ -276,6 +300,7 @@ class Device:
         if self._trace is not None:
             self._trace.forget()
         self.routes.forget()
+        self.forwarding.forget()
         self._inner.forget()
 
     @property
@@ -375,6 +400,20 @@ class Device:
         verdict = _source_check(source_check, self._mode)
         self._backend.set_source_check(verdict)
         self._check = verdict
+
+    def set_multicast(self, *, on: bool, copies_per_s: int = COPIES_DEFAULT) -> None:
+        """Whether multicast and broadcast go to all peers of a MULTIPEER device: a copy for each
+        that has a key and has not refused (`Peer.set_multicast`). Off, they find no peer.
+
+        A worker makes up to `copies_per_s` in a second; the rest is dropped as TX_GROUP_LIMIT.
+        Where forwarding is on those of a peer go to the other peers as well, as far as it may
+        reach them. Broadcast is 255.255.255.255 and that of the device's networks as they are
+        now. InvalidArgument, OutOfRange."""
+        copies = bounded("copies_per_s", copies_per_s, 1, COPIES_MAX) if on else 0
+        if on:
+            self._backend.reserve(self._inner.reserved())
+        self._backend.set_multicast(copies)
+        self._copies_per_s = copies
 
     def stats(self) -> DeviceStats:
         """Counters of the device; reading them never stops traffic."""

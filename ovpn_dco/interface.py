@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from . import net
-from .backend.base import Backend, Interface
+from .backend.base import Backend, Interface, ReservedAddress
 from .errors import DcoError, DeviceClosed, InterfaceMissing, PermissionDenied, error_for
 from .validation.arguments import integer
 from .validation.rules import DEVICE_OPEN, DeviceAttributes, check, refuse
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 DATA_OVERHEAD = 28  # bytes that sealing adds at most, in the epoch format
 UDP_PAYLOAD_MAX = 65507  # bytes, over IPv4
 GSO_SEGMENTS_MAX = 64
+GROUPS = (  # RFC 5771, RFC 4291; and the limited broadcast of RFC 919
+    ReservedAddress(bytes([224, 0, 0, 0]), 4),
+    ReservedAddress(bytes([0xFF]) + bytes(15), 8),
+    ReservedAddress(bytes([255] * 4), 32, group=True),
+)
 T = TypeVar("T")
 
 
@@ -39,12 +45,14 @@ class InnerSide:
         self._mtu = asked.mtu
         self._namespace = -1  # where it was opened
         self._lock = threading.Lock()  # of _namespace
+        self._opened_with: tuple[tuple[str, int], ...] = ()
 
     def open(
         self, engine: UserspaceBackend, addresses: tuple[tuple[str, int], ...], up: bool
     ) -> None:
         """Makes the interface, takes a persistent one over, or adopts `tun_fd`."""
         asked = self._asked
+        self._opened_with = addresses
         self._namespace = net.open_namespace(self.netns)
         if asked.tun_fd is None:
             engine.open_tun(asked.name, self._namespace, existing=bool(asked.persist))
@@ -114,6 +122,24 @@ class InnerSide:
             return self._at_interface(lambda name, where: net.get_index(name, namespace=where))
         except (InterfaceMissing, PermissionDenied):
             return 0
+
+    def reserved(self) -> list[ReservedAddress]:
+        """Addresses that are no peer's: the host's own on this interface, and those of groups.
+        Where the system cannot be asked, as it was opened with."""
+        try:
+            addresses = self._at_interface(
+                lambda name, where: net.get_addresses(name, namespace=where)
+            )
+        except DcoError:
+            addresses = self._opened_with
+        found = set(GROUPS)
+        for host, bits in addresses:
+            interface = ipaddress.ip_interface(f"{host}/{bits}")
+            found.add(ReservedAddress(interface.ip.packed, interface.max_prefixlen))
+            if interface.version == 4 and bits < 31:
+                broadcast = interface.network.broadcast_address.packed
+                found.add(ReservedAddress(broadcast, 32, group=True))
+        return sorted(found)
 
     def monitor_routes(self) -> net.RouteMonitor:
         """Of the system's routes into it. InterfaceMissing where there is no interface."""

@@ -20,6 +20,7 @@ from .model import (
     KeySlot,
     Measure,
     Mode,
+    Multicast,
     PeerInfo,
     PeerLimits,
     PeerStats,
@@ -241,6 +242,11 @@ class Peer:
         up to 1280 bytes goes in outer fragments, whatever the transport says. Over TCP it has no
         effect. OutOfRange, InvalidArgument, NotFound."""
         self._peers.backend.set_feature(self._ref, settings.path_limit(mtu))
+
+    def set_multicast(self, *, received: bool) -> None:
+        """Whether it gets copies of multicast and broadcast, where `Device.set_multicast` makes
+        them. NotFound."""
+        self._peers.backend.set_feature(self._ref, Multicast(bool(received)))
 
     def install_key(self, slot: KeySlot, key: DataKey | EpochKey, *, consume: bool = False) -> None:
         """Puts `key` into the slot, in place of what is there.

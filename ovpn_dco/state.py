@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .backend.base import PeerRef
 from .errors import InvalidArgument
-from .model import Buffer, KeySlot, Mode, SourceCheck, TransportKind
+from .model import Buffer, ForwardingMode, KeySlot, Mode, SourceCheck, TransportKind
 from .transport import cookie_of
 from .validation.rules import refuse
 
@@ -40,6 +41,8 @@ class DeviceState:
     tun_queues: int
     transports: list[dict[str, Any]]
     peers: list[dict[str, Any]]
+    forwarding: ForwardingMode
+    copies_per_s: int
 
     @property
     def descriptors(self) -> int:
@@ -63,11 +66,14 @@ def write(
     icmp_unreachable: bool,
     max_peers: int,
     transports: Iterable[int],
-    routes: dict[tuple[int, int], list[tuple[bytes, int]]],
-    watched: dict[tuple[int, int], list[tuple[bytes, int]]],
+    of_peers: Mapping[str, Mapping[PeerRef, Any]],
+    of_device: Mapping[str, Any],
     reserve: int,
 ) -> tuple[bytearray, list[int]]:
-    """The state of a halted engine, and its own descriptors in the order of the state."""
+    """The state of a halted engine, and its own descriptors in the order of the state.
+
+    `of_peers` is what the engine does not know of its peers: lists, by name and peer; `of_device`
+    likewise, by name."""
     fds = backend.tun_queues()
     queues = len(fds)
     carried: list[dict[str, Any]] = []
@@ -89,7 +95,8 @@ def write(
         "max_peers": max_peers,
         "tun_queues": queues,
         "transports": carried,
-        "peers": list(_peers_out(backend, routes, watched, reserve)),
+        **of_device,
+        "peers": list(_peers_out(backend, of_peers, reserve)),
     }
     return bytearray(json.dumps(state, default=_hex).encode()), fds
 
@@ -102,16 +109,14 @@ def _hex(value: object) -> str:
 
 def _peers_out(
     backend: UserspaceBackend,
-    routes: dict[tuple[int, int], list[tuple[bytes, int]]],
-    watched: dict[tuple[int, int], list[tuple[bytes, int]]],
+    of_peers: Mapping[str, Mapping[PeerRef, Any]],
     reserve: int,
 ) -> Iterator[dict[str, Any]]:
     for ref in backend.peers():
         keys = {slot.name: backend.export_key(ref, slot, reserve) for slot in KeySlot}
         yield {
             **backend.export_peer(ref),
-            "routes": routes.get(ref, []),
-            "watched_routes": watched.get(ref, []),
+            **{name: of_peer.get(ref, []) for name, of_peer in of_peers.items()},
             "keys": {name: key for name, key in keys.items() if key is not None},
         }
 
@@ -142,6 +147,9 @@ def read(data: Buffer, mode: Mode) -> DeviceState:
             tun_queues=int(state["tun_queues"]),
             transports=[_transport_in(values) for values in state["transports"]],
             peers=[_peer_in(values) for values in state["peers"]],
+            # Absent from states of older releases.
+            forwarding=ForwardingMode(state.get("forwarding", "off")),
+            copies_per_s=int(state.get("copies_per_s", 0)),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise refuse(errno.EINVAL, "restore", f"is damaged: {error!r}") from None
@@ -172,6 +180,7 @@ def _peer_in(values: dict[str, Any]) -> dict[str, Any]:
             kind: [(bytes.fromhex(ip), int(bits)) for ip, bits in values.get(kind, [])]
             for kind in ("routes", "watched_routes")
         },
+        "permits": [int(peer_id) for peer_id in values.get("permits", [])],
         "keys": {
             KeySlot[name]: {**key, **{secret: bytes.fromhex(key[secret]) for secret in SECRETS}}
             for name, key in values["keys"].items()
@@ -217,3 +226,12 @@ def restore_peers(
                 backend.add_route(prefix, ref)
                 found[prefix] = ref
     return routes, watched
+
+
+def permits_of(backend: UserspaceBackend, state: DeviceState) -> dict[PeerRef, frozenset[PeerRef]]:
+    """Who may reach whom, of the peers that were brought."""
+    refs = {ref[0]: ref for ref in backend.peers()}
+    return {
+        refs[values["peer_id"]]: frozenset(refs[n] for n in values["permits"] if n in refs)
+        for values in state.peers
+    }

@@ -17,6 +17,7 @@ void dco_answer(struct dco_transmit *transmit, enum dco_icmp error, uint32_t mtu
         || !dco_bucket_take(&transmit->icmp, DCO_ICMP_PER_S * 8, DCO_ICMP_BURST, transmit->now_ns,
                             1, 1))
         return;
-    if (!dco_tun_write(tun, queue, iov, 2))
+    if (transmit->from_peer ? dco_transmit_reply(transmit, answer, (uint32_t)iov[1].iov_len)
+                            : !dco_tun_write(tun, queue, iov, 2))
         dco_counter_add(&transmit->stats.icmp_errors_written, 1);
 }

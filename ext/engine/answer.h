@@ -1,4 +1,5 @@
-/* ICMP errors about packets from the interface, written back into it. */
+/* ICMP errors about packets from the interface, written back into it, or of those from peer to peer, sent
+ * back to the peer. */
 #ifndef DCO_ENGINE_ANSWER_H
 #define DCO_ENGINE_ANSWER_H
 

@@ -346,6 +346,7 @@ static void destroy_workers(struct dco_engine *engine)
 static void give_everything_back(struct dco_engine *engine, bool halted)
 {
     dco_engine_remove_peers_of(engine, NULL, DCO_DELETED_TEARDOWN);
+    dco_engine_drop_reserved(engine);
     withdraw_transport_events(engine);
     if (halted)
         dco_transport_table_keep_options(&engine->transports);

@@ -37,6 +37,9 @@ struct dco_engine {
     bool tun_open;                      /* lock */
     uint64_t generations;               /* lock */
     enum dco_source_check source_check; /* lock; what it is for a peer stands there */
+    struct dco_lpm_route *reserved;     /* lock: addresses that are no peer's */
+    _Atomic uint8_t forwarding;         /* enum dco_forwarding */
+    _Atomic uint32_t copies_per_s;      /* of multicast and broadcast, each worker; 0: none */
     _Atomic uint32_t offloads;          /* what may be used */
 
     struct dco_rcu rcu;
@@ -101,6 +104,9 @@ struct dco_peer *dco_engine_find(struct dco_engine *engine, struct dco_peer_ref 
  * soon as all threads have passed, with counters that are then final. */
 void dco_engine_remove_peer(struct dco_engine *engine, struct dco_peer *peer,
                             enum dco_delete_reason reason);
+
+/* Under the lock. */
+void dco_engine_drop_reserved(struct dco_engine *engine);
 
 /* Under the lock: all peers of a transport. */
 void dco_engine_remove_peers_of(struct dco_engine *engine, struct dco_transport *transport,

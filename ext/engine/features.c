@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "codec/ecn.h"
+#include "engine/forward.h"
 #include "engine/path.h"
 
 /* --- rate limit --- */
@@ -77,7 +78,17 @@ bool dco_features_receive(struct dco_receive *receive, struct dco_peer *peer, ui
     if (features & (DCO_PEER_FEATURE_MSS | DCO_PEER_FEATURE_PATH)
         && dco_path_clamp(peer, packet, size, receive->now_ns))
         dco_counter_add(&receive->stats.mss_lowered, 1);
-    return true;
+    return !(features & DCO_PEER_FEATURE_FORWARD) || dco_forward(receive, peer, packet, size);
+}
+
+bool dco_features_copy(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t size)
+{
+    if (!(dco_features(peer) & DCO_PEER_FEATURE_TX_RATE)
+        || pass(&peer->tx_bucket, &peer->tx_rate, transmit->now_ns, size, 1))
+        return true;
+    dco_stats_drop(&transmit->stats, DCO_DROP_TX_RATE_LIMIT, 1);
+    dco_counter_add(&peer->tx_rate_limited, 1);
+    return false;
 }
 
 /* --- limits --- */
@@ -173,6 +184,8 @@ void dco_features_apply(struct dco_peer *peer, const struct dco_peer_config *con
         peer->own_source_check = config->source_check;
     set_marking(peer, config);
     dco_path_apply(peer, config);
+    if (config->present & DCO_PEER_NO_GROUPS)
+        atomic_store_explicit(&peer->no_groups, config->no_groups, memory_order_relaxed);
     dco_features_settle(peer);
 }
 
@@ -186,6 +199,8 @@ void dco_features_settle(struct dco_peer *peer)
     else if (check == DCO_SOURCE_CHECK_INHERIT)
         check = engine->source_check;
     atomic_store_explicit(&peer->source_check, check, memory_order_relaxed);
+    dco_peer_set_feature(peer, DCO_PEER_FEATURE_FORWARD,
+                         atomic_load_explicit(&engine->forwarding, memory_order_relaxed));
 }
 
 void dco_features_describe(const struct dco_peer *peer, struct dco_peer_config *config)
@@ -195,4 +210,5 @@ void dco_features_describe(const struct dco_peer *peer, struct dco_peer_config *
     config->source_check = peer->own_source_check;
     config->marking = (struct dco_marking){atomic_load(&peer->ecn), peer->dscp};
     dco_limits_describe(&peer->limits, &config->limits);
+    config->no_groups = atomic_load_explicit(&peer->no_groups, memory_order_relaxed);
 }

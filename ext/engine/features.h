@@ -16,8 +16,12 @@ static inline uint32_t dco_features(const struct dco_peer *peer)
  * on, and that is counted. In order: rate limit, MSS clamp, what the path carries. */
 bool dco_features_transmit(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t features);
 
+/* A copy of a packet for many, at the peer's home. False: it does not go, and that is counted. */
+bool dco_features_copy(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t size);
+
 /* A packet of the peer that has passed all checks, before it is delivered; from the peer's home.
- * False: it does not go on, and that is counted. In order: rate limit, MSS clamp. */
+ * False: it does not go on to the interface, which is counted. In order: rate limit, MSS clamp,
+ * forwarding. */
 bool dco_features_receive(struct dco_receive *receive, struct dco_peer *peer, uint32_t features,
                           uint8_t *packet, uint32_t size);
 

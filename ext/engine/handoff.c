@@ -2,13 +2,24 @@
 
 #include <string.h>
 
-int dco_handoff_init(struct dco_handoff *handoff, unsigned producers)
+int dco_handoff_init(struct dco_handoff *handoff, unsigned first, unsigned later)
 {
     int error = dco_bell_init(&handoff->bell);
 
-    handoff->producers = producers;
-    for (unsigned i = 0; i < producers && !error; i++)
+    handoff->first = first;
+    handoff->producers = first + later;
+    for (unsigned i = 0; i < first && !error; i++)
         error = dco_ring_init(&handoff->ring[i], DCO_HANDOFF_RING);
+    return error;
+}
+
+int dco_handoff_extend(struct dco_handoff *handoff)
+{
+    int error = 0;
+
+    for (unsigned i = handoff->first; i < handoff->producers && !error; i++)
+        if (!handoff->ring[i].data)
+            error = dco_ring_provide(&handoff->ring[i], DCO_FORWARD_RING);
     return error;
 }
 

@@ -8,6 +8,7 @@
 #include "codec/ecn.h"
 #include "engine/deliver.h"
 #include "engine/features.h"
+#include "engine/forward.h"
 
 int dco_receive_new(struct dco_worker *worker, struct dco_receive **out)
 {
@@ -336,6 +337,7 @@ void dco_receive_begin(struct dco_receive *receive)
     receive->now_ns = dco_now_ns();
     receive->impatient = false;
     receive->source_family = 0;
+    receive->memo.source = NULL;
     dco_deliver_reset(receive);
 }
 
@@ -344,6 +346,8 @@ void dco_receive_end(struct dco_receive *receive)
     dco_deliver_flush(receive);
     for (; receive->handed; receive->handed &= receive->handed - 1)
         dco_handoff_announce(&receive->engine->worker[__builtin_ctz(receive->handed)].to_open);
+    if (receive->due_count || receive->forwarded)
+        dco_forward_flush(receive);
     if (receive->signal)
         dco_bell_ring(&receive->engine->control_bell);
     receive->signal = false;

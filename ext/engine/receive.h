@@ -5,6 +5,22 @@
 #include "codec/gro.h"
 #include "engine/engine.h"
 
+/* The last destination that was looked up for a peer in this batch. */
+struct dco_forward_memo {
+    const struct dco_peer *source; /* NULL: none yet */
+    uint8_t family;
+    uint8_t ip[16];
+    struct dco_peer *destination; /* NULL: nobody's */
+    bool permitted;
+};
+
+/* A packet in the inbox, for a peer of the same worker. */
+struct dco_forward_due {
+    struct dco_peer *source, *destination;
+    uint8_t *packet;
+    uint32_t size;
+};
+
 struct dco_receive {
     struct dco_engine *engine;
     struct dco_worker *worker;
@@ -17,6 +33,11 @@ struct dco_receive {
     uint8_t source_family;
     uint8_t source_ip[16];
     struct dco_peer *source_owner;
+    struct dco_forward_memo memo;
+    struct dco_forward_due due[DCO_TUN_BATCH];
+    unsigned due_count;
+    uint32_t forwarded;       /* bit n: worker n was given something to seal */
+    uint32_t forwarded_bytes; /* since that was told */
     struct dco_udp_inbox inbox;
     struct dco_gro gro;
 };

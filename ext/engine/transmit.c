@@ -9,7 +9,9 @@
 #include "codec/tcpframe.h"
 #include "engine/answer.h"
 #include "engine/features.h"
+#include "engine/group.h"
 #include "engine/outgoing.h"
+#include "engine/receive.h"
 #include "engine/trace.h"
 
 int dco_transmit_new(struct dco_worker *worker, struct dco_transmit **out)
@@ -194,10 +196,18 @@ __attribute__((cold)) void dco_transmit_segments(struct dco_transmit *transmit,
 
 /* What goes with a packet from one worker, or the API, to another. */
 struct handed {
-    enum { HANDED_PLAIN, HANDED_VNET, HANDED_CONTROL, HANDED_MESSAGE } kind;
+    enum {
+        HANDED_PLAIN,
+        HANDED_VNET,
+        HANDED_FORWARD, /* for this peer */
+        HANDED_GROUP,   /* from this peer, or, of generation 0, the host */
+        HANDED_GROUP_VNET,
+        HANDED_CONTROL,
+        HANDED_MESSAGE,
+    } kind;
     union {
         struct dco_vnet vnet;
-        uint32_t peer_id; /* of a message */
+        uint32_t peer_id; /* of a message, or a packet from peer to peer */
     };
     union {
         uint64_t transport; /* of a control packet */
@@ -249,32 +259,12 @@ static bool is_ip(const uint8_t *packet, uint32_t size)
     return size && ((packet[0] >> 4 == 4 && size >= 20) || (packet[0] >> 4 == 6 && size >= 40));
 }
 
-static void transmit_packet(struct dco_transmit *transmit, const struct dco_vnet *vnet,
-                            uint8_t *packet, uint32_t size)
+/* transmit->gso, for a peer of this worker. */
+static void transmit_to(struct dco_transmit *transmit, struct dco_peer *peer)
 {
-    struct dco_peer *peer = is_ip(packet, size) ? select_peer(transmit->engine, packet) : NULL;
-    struct dco_key *key;
-    enum dco_drop drop;
+    struct dco_key *key = dco_keyslots_get(&peer->keys, DCO_SLOT_PRIMARY);
     uint32_t features;
 
-    if (peer && peer->home != transmit->worker->index) {
-        hand_over(transmit, peer, vnet, packet, size);
-        return;
-    }
-    drop = dco_gso_begin(&transmit->gso, vnet, packet, size);
-    if (drop) {
-        count_drop(transmit, peer, drop, 1);
-        dco_counter_add(&transmit->stats.tun_read_packets, 1);
-        return;
-    }
-    dco_counter_add(&transmit->stats.tun_read_packets, dco_gso_count(&transmit->gso));
-    if (!peer) {
-        dco_stats_drop(&transmit->stats, DCO_DROP_TX_NO_PEER, dco_gso_count(&transmit->gso));
-        if (transmit->engine->config.unreachable)
-            dco_answer(transmit, unreachable(transmit->engine), 0);
-        return;
-    }
-    key = dco_keyslots_get(&peer->keys, DCO_SLOT_PRIMARY);
     if (!key) {
         count_drop(transmit, peer, DCO_DROP_TX_NO_KEY, dco_gso_count(&transmit->gso));
         return;
@@ -285,6 +275,60 @@ static void transmit_packet(struct dco_transmit *transmit, const struct dco_vnet
     transmit_segments(transmit, peer, key);
     if (features & DCO_PEER_FEATURE_LIMITS)
         dco_features_count(transmit->engine, peer, transmit->now_ns);
+}
+
+/* The other workers get it before it is split, which overwrites it. */
+static void hand_group(struct dco_transmit *transmit, const struct dco_vnet *vnet, uint8_t *packet,
+                       uint32_t size)
+{
+    struct handed head = {.kind = vnet ? HANDED_GROUP_VNET : HANDED_GROUP};
+
+    if (vnet)
+        head.vnet = *vnet;
+    for (unsigned i = 0; i < transmit->engine->workers; i++) {
+        struct dco_handoff *to_seal = &transmit->engine->worker[i].to_seal;
+        if (i == transmit->worker->index)
+            continue;
+        if (dco_handoff_put(to_seal, transmit->worker->index, &head, sizeof head, packet, size)) {
+            transmit->handed |= 1u << i;
+        } else {
+            dco_stats_drop(&transmit->stats, DCO_DROP_TX_HANDOFF_FULL, 1);
+            dco_counter_add(&transmit->stats.replicated_packets, 1);
+        }
+    }
+}
+
+static void transmit_packet(struct dco_transmit *transmit, const struct dco_vnet *vnet,
+                            uint8_t *packet, uint32_t size)
+{
+    bool ip = is_ip(packet, size);
+    struct dco_peer *peer = ip ? select_peer(transmit->engine, packet) : NULL;
+    bool group = ip && !peer && dco_group_holds(transmit->engine, packet);
+    enum dco_drop drop;
+
+    if (peer && peer->home != transmit->worker->index) {
+        hand_over(transmit, peer, vnet, packet, size);
+        return;
+    }
+    if (group)
+        hand_group(transmit, vnet, packet, size);
+    drop = dco_gso_begin(&transmit->gso, vnet, packet, size);
+    if (drop) {
+        count_drop(transmit, peer, drop, 1);
+        dco_counter_add(&transmit->stats.tun_read_packets, 1);
+        return;
+    }
+    dco_counter_add(&transmit->stats.tun_read_packets, dco_gso_count(&transmit->gso));
+    if (peer) {
+        transmit_to(transmit, peer);
+    } else if (group) {
+        dco_counter_add(&transmit->stats.group_packets, dco_gso_count(&transmit->gso));
+        dco_group_seal(transmit, NULL);
+    } else {
+        dco_stats_drop(&transmit->stats, DCO_DROP_TX_NO_PEER, dco_gso_count(&transmit->gso));
+        if (transmit->engine->config.unreachable)
+            dco_answer(transmit, unreachable(transmit->engine), 0);
+    }
 }
 
 /* The same under observation. */
@@ -396,12 +440,110 @@ uint32_t dco_transmit_message_bytes(size_t size)
     return (uint32_t)size + DCO_WIRE_EPOCH_OVERHEAD + DCO_TCPFRAME_PREFIX;
 }
 
+static bool hand_from_peer(struct dco_worker *worker, unsigned home, const struct handed *head,
+                           const uint8_t *packet, uint32_t size)
+{
+    struct dco_engine *engine = worker->engine;
+
+    return dco_handoff_put(&engine->worker[home].to_seal, engine->workers + worker->index, head,
+                           sizeof *head, packet, size);
+}
+
+bool dco_transmit_forward(struct dco_worker *worker, const struct dco_peer *peer,
+                          const uint8_t *packet, uint32_t size)
+{
+    struct handed head = {
+        .kind = HANDED_FORWARD,
+        .peer_id = peer->id,
+        .generation = peer->generation,
+    };
+
+    return hand_from_peer(worker, peer->home, &head, packet, size);
+}
+
+bool dco_transmit_group(struct dco_worker *worker, unsigned home, const struct dco_peer *source,
+                        const uint8_t *packet, uint32_t size)
+{
+    struct handed head = {
+        .kind = HANDED_GROUP,
+        .peer_id = source->id,
+        .generation = source->generation,
+    };
+
+    return hand_from_peer(worker, home, &head, packet, size);
+}
+
+bool dco_transmit_reply(struct dco_transmit *transmit, const uint8_t *packet, uint32_t size)
+{
+    struct dco_peer *peer = select_peer(transmit->engine, packet);
+    struct handed head = {.kind = HANDED_FORWARD};
+
+    if (!peer)
+        return false;
+    if (peer->home == transmit->worker->index)
+        return dco_transmit_packet(transmit, peer, packet, size);
+    head.peer_id = peer->id;
+    head.generation = peer->generation;
+    transmit->handed |= 1u << peer->home;
+    return dco_handoff_put(&transmit->engine->worker[peer->home].to_seal, transmit->worker->index,
+                           &head, sizeof head, packet, size);
+}
+
+/* Who it is for was decided where it came in; NULL: a peer that is gone. */
+static void transmit_forwarded(struct dco_transmit *transmit, struct dco_peer *peer,
+                               uint8_t *packet, uint32_t size)
+{
+    struct dco_trace *trace = dco_trace_on(transmit->engine);
+    enum dco_drop drop;
+
+    if (trace)
+        dco_trace_transmit_begin(trace, transmit, packet, size);
+    drop = peer ? dco_gso_begin(&transmit->gso, NULL, packet, size) : DCO_DROP_TX_NO_PEER;
+    transmit->from_peer = true;
+    if (drop)
+        dco_stats_drop(&transmit->stats, drop, 1);
+    else
+        transmit_to(transmit, peer);
+    transmit->from_peer = false;
+    if (trace)
+        dco_trace_transmit_end(trace, transmit, peer, 1);
+}
+
+/* Behind what came by the ring, when this thread could not do it itself. */
+void dco_transmit_due(struct dco_transmit *transmit, const struct dco_forward_due *due,
+                      unsigned count)
+{
+    while (dco_transmit_handed(transmit))
+        ;
+    for (unsigned i = 0; i < count; i++)
+        transmit_forwarded(transmit, due[i].destination, due[i].packet, due[i].size);
+    dco_outgoing_flush(transmit);
+    announce(transmit);
+}
+
+static struct dco_peer *peer_of(const struct dco_transmit *transmit, const struct handed *head)
+{
+    struct dco_peer_ref ref = {head->peer_id, head->generation};
+
+    return dco_engine_find(transmit->engine, ref);
+}
+
+/* A sender that is gone may reach nobody any more. */
+static void transmit_group(struct dco_transmit *transmit, const struct handed *head,
+                           const struct dco_vnet *vnet, uint8_t *packet, uint32_t size)
+{
+    bool of_host = vnet || !head->generation;
+    struct dco_peer *source = of_host ? NULL : peer_of(transmit, head);
+
+    if ((source || of_host) && !dco_gso_begin(&transmit->gso, vnet, packet, size))
+        dco_group_seal(transmit, source);
+}
+
 /* What is due falls last, when the queue of the connection has it. */
 static void transmit_message(struct dco_transmit *transmit, const struct handed *head,
                              const uint8_t *data, uint32_t size)
 {
-    struct dco_peer_ref ref = {head->peer_id, head->generation};
-    struct dco_peer *peer = dco_engine_find(transmit->engine, ref);
+    struct dco_peer *peer = peer_of(transmit, head);
 
     dco_counter_add(&transmit->stats.peer_messages, 1);
     if (!peer) {
@@ -426,6 +568,9 @@ static void transmit_record(struct dco_transmit *transmit, const struct handed *
     switch (head->kind) {
     case HANDED_PLAIN: trace_packet(transmit, NULL, data, size); break;
     case HANDED_VNET: trace_packet(transmit, &head->vnet, data, size); break;
+    case HANDED_FORWARD: transmit_forwarded(transmit, peer_of(transmit, head), data, size); break;
+    case HANDED_GROUP: transmit_group(transmit, head, NULL, data, size); break;
+    case HANDED_GROUP_VNET: transmit_group(transmit, head, &head->vnet, data, size); break;
     case HANDED_CONTROL: dco_outgoing_control(transmit, head->transport, data, size); break;
     case HANDED_MESSAGE: transmit_message(transmit, head, data, size); break;
     }

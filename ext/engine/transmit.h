@@ -7,6 +7,8 @@
 #include "codec/gso.h"
 #include "engine/engine.h"
 
+struct dco_forward_due;
+
 struct dco_transmit {
     struct dco_engine *engine;
     struct dco_worker *worker;
@@ -26,6 +28,8 @@ struct dco_transmit {
     struct dco_transport *transport[DCO_SEND_MESSAGES];
     struct dco_udp_outbox outbox;
     struct dco_gso gso;
+    bool from_peer;           /* what is in hand has come from a peer, not by the interface */
+    struct dco_bucket copies; /* of multicast and broadcast that may be made */
 };
 
 int dco_transmit_new(struct dco_worker *worker, struct dco_transmit **transmit);
@@ -50,6 +54,19 @@ uint32_t dco_transmit_message_bytes(size_t size);
 /* Seals what is left of transmit->gso. */
 void dco_transmit_segments(struct dco_transmit *transmit, struct dco_peer *peer,
                            struct dco_key *key);
+
+/* An IP packet of our own to whatever peer owns its destination. */
+bool dco_transmit_reply(struct dco_transmit *transmit, const uint8_t *packet, uint32_t size);
+
+/* From the receive thread of `worker`: a packet for a peer, or for the peers of worker number `home`
+ * that `source` may reach. Not announced yet. False: no room. */
+bool dco_transmit_forward(struct dco_worker *worker, const struct dco_peer *peer,
+                          const uint8_t *packet, uint32_t size);
+/* The same for peers of the worker itself, at once. `sealing` held; the thread is online. */
+void dco_transmit_due(struct dco_transmit *transmit, const struct dco_forward_due *due,
+                      unsigned count);
+bool dco_transmit_group(struct dco_worker *worker, unsigned home, const struct dco_peer *source,
+                        const uint8_t *packet, uint32_t size);
 
 /* Seals one payload that is no packet from the TUN (a keepalive); to be flushed. False: that could
  * not be, and is counted as one packet. */

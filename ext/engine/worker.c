@@ -86,9 +86,9 @@ int dco_worker_init(struct dco_worker *worker, struct dco_engine *engine, unsign
     worker->receive_reader = dco_rcu_register(&engine->rcu);
     error = open_descriptors(worker);
     if (!error)
-        error = dco_handoff_init(&worker->to_seal, engine->config.workers);
+        error = dco_handoff_init(&worker->to_seal, engine->config.workers, engine->config.workers);
     if (!error)
-        error = dco_handoff_init(&worker->to_open, engine->config.workers);
+        error = dco_handoff_init(&worker->to_open, engine->config.workers, 0);
     if (!error)
         error = dco_ring_init(&worker->control, DCO_CONTROL_RING);
     if (!error)

@@ -28,7 +28,8 @@ struct dco_lpm_route {
     struct dco_map_entry entry; /* value: the owner */
     struct dco_prefix prefix;
     struct dco_lpm_route *sibling; /* owner's list of its routes; writers' */
-    bool host;                     /* the owner's own VPN address, not an iroute */
+    bool host;                     /* the owner's own VPN address, not an iroute; or nobody's */
+    bool group;                    /* nobody's: broadcast */
 };
 
 int dco_lpm_init(struct dco_lpm *lpm, struct dco_rcu *rcu, size_t buckets);

@@ -32,6 +32,7 @@ void dco_peer_free(struct dco_peer *peer)
         return;
     for (int i = 0; i < 2; i++)
         dco_key_free(atomic_load_explicit(&peer->keys.slot[i], memory_order_relaxed));
+    dco_permit_free(atomic_load_explicit(&peer->permit, memory_order_relaxed));
     free(peer);
 }
 

@@ -12,6 +12,7 @@
 #include "peers/limits.h"
 #include "peers/lpm.h"
 #include "peers/map.h"
+#include "peers/permit.h"
 #include "sync/counter.h"
 #include "sync/rcu.h"
 #include "sync/seqlock.h"
@@ -65,6 +66,7 @@ enum dco_peer_feature {
     DCO_PEER_FEATURE_LIMITS = 1 << 2, /* what is counted may reach one */
     DCO_PEER_FEATURE_MSS = 1 << 3,
     DCO_PEER_FEATURE_PATH = 1 << 4, /* something is known of what the path carries */
+    DCO_PEER_FEATURE_FORWARD = 1 << 5,
 };
 
 struct dco_peer_rate {
@@ -83,8 +85,10 @@ struct dco_peer {
 
     /* written under the engine's lock, read by the threads */
     _Atomic uint32_t tx_id;
-    _Atomic uint32_t features;    /* enum dco_peer_feature; nearly always 0 */
-    _Atomic uint8_t source_check; /* enum dco_source_check in effect, never INHERIT */
+    _Atomic uint32_t features;           /* enum dco_peer_feature; nearly always 0 */
+    _Atomic uint8_t source_check;        /* enum dco_source_check in effect, never INHERIT */
+    atomic_bool no_groups;               /* gets no multicast and broadcast */
+    _Atomic(struct dco_permit *) permit; /* to whom it may send; NULL: nobody */
     _Atomic uint32_t keepalive_interval_s, keepalive_timeout_s;
     _Atomic uint64_t keepalive_set_ns; /* both timers run from here at the earliest */
     _Atomic uint32_t single_above;     /* larger datagrams exceed the route MTU: no GSO for them */

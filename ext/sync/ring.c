@@ -7,13 +7,18 @@
 /* A record is its length in four bytes, then the bytes; all wrap around. */
 #define LENGTH sizeof(uint32_t)
 
-int dco_ring_init(struct dco_ring *ring, size_t size)
+int dco_ring_provide(struct dco_ring *ring, size_t size)
 {
     ring->data = malloc(size);
     ring->size = size;
+    return ring->data ? 0 : -ENOMEM;
+}
+
+int dco_ring_init(struct dco_ring *ring, size_t size)
+{
     atomic_init(&ring->written, 0);
     atomic_init(&ring->read, 0);
-    return ring->data ? 0 : -ENOMEM;
+    return dco_ring_provide(ring, size);
 }
 
 void dco_ring_destroy(struct dco_ring *ring)

@@ -17,6 +17,9 @@ struct dco_ring {
 };
 
 int dco_ring_init(struct dco_ring *ring, size_t size);
+/* The same for a ring of zeroes, which a consumer may be looking at already: to it the ring is empty.
+ * Whoever produces must learn of it in order. */
+int dco_ring_provide(struct dco_ring *ring, size_t size);
 void dco_ring_destroy(struct dco_ring *ring);
 
 /* Appends head and body as one record, or returns false and appends nothing. */

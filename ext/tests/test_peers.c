@@ -191,6 +191,23 @@ static void keys_by_slot_and_id(void)
     CHECK(dco_key_new(&config, NULL, DCO_GCM_NONE, &first) == -22);
 }
 
+static void permits_by_generation(void)
+{
+    static const uint64_t generations[] = {2, 3, 7, 100, UINT64_MAX};
+    struct dco_permit *some = dco_permit_new(generations, 5), *none = dco_permit_new(NULL, 0);
+
+    CHECK(some && none);
+    for (size_t i = 0; i < 5; i++)
+        CHECK(dco_permit_holds(some, generations[i]) && !dco_permit_holds(none, generations[i]));
+    for (uint64_t generation = 0; generation < 200; generation++)
+        CHECK(dco_permit_holds(some, generation)
+              == (generation == 2 || generation == 3 || generation == 7 || generation == 100));
+    CHECK(!dco_permit_holds(NULL, 2));
+    dco_permit_free(some);
+    dco_permit_retire(&rcu, none);
+    dco_permit_retire(&rcu, NULL);
+}
+
 int main(void)
 {
     CHECK(!dco_rcu_init(&rcu));
@@ -199,6 +216,7 @@ int main(void)
     newest_claim_of_an_address();
     moves_wait_for_readers();
     keys_by_slot_and_id();
+    permits_by_generation();
     dco_rcu_destroy(&rcu);
     return 0;
 }

@@ -29,6 +29,7 @@ struct side {
 };
 
 static struct side server, client;
+static struct side neighbour; /* another peer of the server, at the client's address */
 static atomic_bool done;
 
 static void open_side(struct side *side, enum dco_mode mode, uint32_t workers, bool single)
@@ -120,6 +121,8 @@ static void *carry(void *argument)
     for (uint32_t n = 0; !atomic_load(&done); n++) {
         struct pollfd ready = {.fd = flow->to->inner, .events = POLLIN};
         make_packet(flow->from, flow->to, packet, n);
+        if (flow->to == &server && n % 2)
+            memcpy(packet + 16, n % 4 == 1 ? neighbour.ip : (uint8_t[]){224, 0, 0, 5}, 4);
         send(flow->from->inner, packet, sizeof packet, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (poll(&ready, 1, 1) > 0)
             while (recv(flow->to->inner, packet, sizeof packet, MSG_DONTWAIT) == PACKET)
@@ -160,6 +163,8 @@ static void churn_peers(uint32_t round)
     CHECK(dco_peer_delete(server.engine, ref) == -ENOENT);
 }
 
+static uint64_t forwarded, replicated;
+
 static uint32_t read_everything(void)
 {
     struct dco_engine_stats stats;
@@ -169,6 +174,8 @@ static uint32_t read_everything(void)
     int count;
 
     CHECK(!dco_engine_stats(server.engine, &stats));
+    forwarded = stats.forwarded_packets;
+    replicated = stats.replicated_packets;
     CHECK(!dco_peer_query(server.engine, server.peer, &info));
     while ((count = dco_event_poll(server.engine, events, 8)))
         for (int i = 0; i < count; i++)
@@ -191,6 +198,36 @@ static void change_limits(uint32_t round)
         change.limits.value[limit] = limit <= DCO_LIMIT_SESSION ? 1 : round % 4 * PACKET;
     CHECK(!error || error == -EAGAIN);
     CHECK(!dco_peer_set(server.engine, server.peer, &change));
+}
+
+static void add_neighbour(void)
+{
+    neighbour = server;
+    memcpy(neighbour.ip, (uint8_t[]){10, 8, 0, 3}, 4);
+    struct dco_peer_config peer = {
+        .present = DCO_PEER_REMOTE | DCO_PEER_VPN_IPV4,
+        .id = 8,
+        .transport = server.transport,
+        .remote = client.address,
+        .vpn_ipv4 = {10, 8, 0, 3},
+    };
+    neighbour.peer.id = 8;
+    CHECK(!dco_peer_add(server.engine, &peer, &neighbour.peer.generation));
+    install(&neighbour, DCO_SLOT_PRIMARY, 0, true);
+}
+
+/* What the client sends to the neighbour, and to all, is forwarded, or not, by turns. */
+static void forward_some(uint32_t round)
+{
+    struct dco_reserved reserved[2] = {
+        {{AF_INET, 32, {10, 8, 0, 1}}, false},
+        {{AF_INET, 32, {10, 8, 0, 255}}, true},
+    };
+
+    CHECK(!dco_engine_set_forwarding(server.engine, (enum dco_forwarding)(round % 3)));
+    CHECK(!dco_engine_set_multicast(server.engine, round % 4 ? 1000 : 0));
+    CHECK(!dco_engine_reserve(server.engine, reserved, round % 3));
+    CHECK(!dco_peer_permit(server.engine, server.peer, &neighbour.peer.generation, round % 2));
 }
 
 /* A trace that is too small for what comes, begun and ended again and again. */
@@ -271,6 +308,7 @@ static void run(uint32_t workers, bool single)
     add_peer(&client, &server, false);
     install(&server, DCO_SLOT_PRIMARY, 0, true);
     install(&client, DCO_SLOT_PRIMARY, 0, false);
+    add_neighbour();
     for (int i = 0; i < 2; i++)
         CHECK(!pthread_create(&threads[i], NULL, carry, &flows[i]));
 
@@ -280,6 +318,7 @@ static void run(uint32_t workers, bool single)
         change_limits(round);
         deletions += read_everything();
         trace_some(round);
+        forward_some(round);
         dco_engine_set_offloads(server.engine, round % 2 ? 0 : DCO_OFFLOAD_ALL);
         usleep(1000);
     }
@@ -288,6 +327,7 @@ static void run(uint32_t workers, bool single)
         deletions += read_everything();
     }
     CHECK(deletions == ROUNDS);
+    CHECK(forwarded && replicated);
     close_under_load();
     CHECK(!dco_transport_detach(client.engine, client.transport));
     atomic_store(&done, true);

@@ -6,7 +6,7 @@ events carry `None` for them until the device puts its own objects in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from ..model import (
@@ -18,6 +18,7 @@ from ..model import (
     EpochKey,
     Event,
     Feature,
+    ForwardingMode,
     KeyInfo,
     KeySlot,
     Offload,
@@ -34,6 +35,14 @@ from ..validation.rules import PeerAttributes, RawAddress
 
 PeerRef: TypeAlias = tuple[int, int]
 FindTransport: TypeAlias = Callable[[int], ControlTransport | None]
+
+
+class ReservedAddress(NamedTuple):
+    """A prefix that no peer may have, though a wider route covers it. `group`: it is broadcast."""
+
+    ip: bytes
+    bits: int
+    group: bool = False
 
 
 class Interface(NamedTuple):
@@ -160,6 +169,19 @@ class Backend(Protocol):
     def peer_info(self, peer: PeerRef) -> PeerInfo: ...
 
     def peers(self) -> list[PeerRef]: ...
+
+    # Packets between peers
+
+    def set_forwarding(self, mode: ForwardingMode) -> None: ...
+
+    def set_multicast(self, copies_per_s: int) -> None:
+        """0: off."""
+
+    def permit(self, peer: PeerRef, destinations: Collection[PeerRef]) -> None:
+        """Those that it may reach, in place of the ones before."""
+
+    def reserve(self, addresses: Sequence[ReservedAddress]) -> None:
+        """Those that are nobody's, in place of the ones before."""
 
     # Keys
 

@@ -13,7 +13,7 @@ import socket
 import stat
 import threading
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from .. import _core
@@ -30,6 +30,7 @@ from ..model import (
     EpochKey,
     Event,
     Feature,
+    ForwardingMode,
     InterfaceGone,
     KeyInfo,
     KeySlot,
@@ -39,6 +40,7 @@ from ..model import (
     Marking,
     Mode,
     MssClamp,
+    Multicast,
     Offload,
     Offloads,
     PathLimit,
@@ -62,7 +64,7 @@ from ..model import (
 )
 from ..validation.answers import answer
 from ..validation.rules import PeerAttributes, RawAddress
-from .base import FindTransport, Interface, PeerRef
+from .base import FindTransport, Interface, PeerRef, ReservedAddress
 
 FEATURES = frozenset(
     {
@@ -81,17 +83,20 @@ FEATURES = frozenset(
         Feature.MSS_CLAMP,
         Feature.PATH_MTU,
         Feature.ICMP_UNREACHABLE,
+        Feature.FORWARDING,
+        Feature.MULTICAST,
     }
 )
 
 # By their names in the core, which are those in `PeerInfo`.
 SETTINGS: dict[str, tuple[type[PeerSetting], Callable[..., PeerSetting]]] = {
     "rate_limit": (RateLimit, RateLimit),
-    "source_check": (SourceCheck, SourceCheck.numbered),
+    "source_check": (SourceCheck, lambda number: list(SourceCheck)[number]),
     "marking": (Marking, Marking.numbered),
     "limits": (PeerLimits, PeerLimits),
     "mss_clamp": (MssClamp, MssClamp.numbered),
     "path_limit": (PathLimit, PathLimit),
+    "multicast": (Multicast, Multicast),
 }
 
 TUN_NODE = "/dev/net/tun"
@@ -548,6 +553,24 @@ class UserspaceBackend:
     def peers(self) -> list[PeerRef]:
         with _Answers("peers"):
             return self._engine.list_peers()
+
+    # Packets between peers
+
+    def set_forwarding(self, mode: ForwardingMode) -> None:
+        with _Answers("set_forwarding"):
+            self._engine.set_forwarding(mode.number)
+
+    def set_multicast(self, copies_per_s: int) -> None:
+        with _Answers("set_multicast"):
+            self._engine.set_multicast(copies_per_s)
+
+    def permit(self, peer: PeerRef, destinations: Collection[PeerRef]) -> None:
+        with _Answers("permit"):
+            self._engine.permit(*peer, [generation for _, generation in destinations])
+
+    def reserve(self, addresses: Sequence[ReservedAddress]) -> None:
+        with _Answers("reserve"):
+            self._engine.reserve(addresses)
 
     # Keys
 

@@ -275,7 +275,7 @@ _SERVER = [
         0,
         0,
         flag("pool.client_to_client"),
-        "the routing of the system decides",
+        "inside the device, past the firewall of the system; multicast, too",
     ),
     _supported("duplicate-cn", SERVER, 0, 0, flag("pool.duplicate_cn")),
     _supported("max-clients", SERVER, 1, 1, into("pool.max_clients", integer(1, 2**24 - 1))),

@@ -131,6 +131,7 @@ class ServerHooks:
     client_response: Hook = None
     learn_address: Hook = None
     limit_reached: Hook = None
+    client_to_client: Hook = None
     tls_crypt_v2_verify: Hook = None
 
 
@@ -268,4 +269,6 @@ class ServerConfig:
         needed = _requirements(protocols, [self.transport], self.data.epoch, self.mtu)
         if self.pool.client_config_dir is not None or self.hooks.client_connect is not None:
             needed.add(Feature.IROUTES)
+        if self.pool.client_to_client or self.hooks.client_to_client is not None:
+            needed |= {Feature.FORWARDING, Feature.MULTICAST}
         return needed

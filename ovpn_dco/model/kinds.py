@@ -91,31 +91,42 @@ class TransportKind(enum.Enum):
     LISTENER = 3
 
 
-class SourceCheck(enum.Enum):
+class NumberedEnum(enum.Enum):
+    """Members with a name, and the number that they have in the engine, from 0."""
+
+    number: int
+
+    def __new__(cls, name: str) -> NumberedEnum:
+        """Numbers are in the order of definition."""
+        member = object.__new__(cls)
+        member._value_ = name
+        member.number = len(cls.__members__)
+        return member
+
+
+class SourceCheck(NumberedEnum):
     """From which inner addresses a peer may send.
 
     STRICT: those that are routed to it. LOOSE: those that are routed to some peer of the device,
     so that a network may be reached by one peer and answer through another. OFF: any. INHERIT, of
     a peer: what the device says."""
 
-    number: int
-
-    def __new__(cls, name: str) -> SourceCheck:
-        """Numbers in the order of definition, from 0."""
-        check = object.__new__(cls)
-        check._value_ = name
-        check.number = len(cls.__members__)
-        return check
-
     INHERIT = "inherit"
     OFF = "off"
     LOOSE = "loose"
     STRICT = "strict"
 
-    @classmethod
-    def numbered(cls, number: int) -> SourceCheck:
-        """The member with this number in the engine."""
-        return list(cls)[number]
+
+class ForwardingMode(NumberedEnum):
+    """What becomes of packets from peer to peer.
+
+    OFF: they go to the interface, as all others, and the host routes them or does not. ALL: the
+    device itself takes them from each peer to each. PERMITTED: where that was permitted, and the
+    others are dropped."""
+
+    OFF = "off"
+    ALL = "all"
+    PERMITTED = "permitted"
 
 
 class Ecn(enum.IntEnum):
@@ -148,6 +159,7 @@ class DropReason(enum.Enum):
     TX_GSO = "super-packet whose offload header does not fit it"
     TX_NO_PEER = "no peer owns the destination address"
     TX_NO_KEY = "peer has no primary key"
+    TX_GROUP_LIMIT = "more copies of multicast and broadcast than may be"
     TX_RATE_LIMIT = "peer is to get no more than its rate limit"
     TX_KEY_EXHAUSTED = "packet ids or the usage limit of the key are used up"
     TX_ENCRYPT = "cipher failed to seal"
@@ -171,6 +183,8 @@ class DropReason(enum.Enum):
     RX_HELD = "data waited for a key until its connection was closed"
     RX_EMPTY = "no inner packet"
     RX_SOURCE = "inner source address is not the peer's"
+    RX_FORWARD_DENIED = "peer may not reach the peer that the packet is for"
+    RX_FORWARD_MALFORMED = "inner packet for a peer has bad lengths"
     RX_RATE_LIMIT = "peer has sent more than its rate limit"
     RX_ECN = "congestion marked on a packet whose flow knows no ECN"
     RX_TUN_DOWN = "interface is down or gone"

@@ -59,6 +59,8 @@ class Feature(enum.Enum):
     SOURCE_CHECK_OFF = "switching the source check off"
     SOURCE_CHECK_LOOSE = "a loose source check, and one for each peer"
     PEER_MESSAGES = "messages of peers inside the data channel"
+    FORWARDING = "packets from peer to peer inside the device"
+    MULTICAST = "multicast and broadcast for all peers"
     RATE_LIMIT = "a rate limit for each peer"
     ECN = "explicit congestion notification through the tunnel"
     DSCP = "outer headers with the DSCP of the inner ones"

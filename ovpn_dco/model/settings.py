@@ -96,5 +96,14 @@ class PathLimit:
     mtu: int = 0
 
 
-PeerSetting: TypeAlias = RateLimit | SourceCheck | Marking | PeerLimits | MssClamp | PathLimit
+@dataclass(frozen=True)
+class Multicast:
+    """Whether a peer gets copies of multicast and broadcast, where its device makes them."""
+
+    received: bool = True
+
+
+PeerSetting: TypeAlias = (
+    RateLimit | SourceCheck | Marking | PeerLimits | MssClamp | PathLimit | Multicast
+)
 """Each is the field of `PeerInfo` with its name, and is handed over with the peer."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .kinds import Address, DropReason, SourceCheck, TransportKind
 from .offloads import Offload, Offloads
-from .settings import Marking, MssClamp, PathLimit, PeerLimits, RateLimit
+from .settings import Marking, MssClamp, Multicast, PathLimit, PeerLimits, RateLimit
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class PeerStats:
     rx_unknown_key_id: int = 0
     rx_unsupported_protocol: int = 0
     rx_source_errors: int = 0
+    rx_forward_denied: int = 0
     rx_rate_limited: int = 0
     tx_encrypt_errors: int = 0
     tx_iv_exhausted: int = 0
@@ -75,6 +76,7 @@ class PeerInfo:
     path_limit: PathLimit
     path_mtu: int | None
     mss: int | None
+    multicast: Multicast
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ class DeviceStats:
 
     `tx_batches` and `rx_batches` count batches by powers of two: 1, 2-3, 4-7, ... packets.
     `peer_messages` are those of `Peer.send_message` that are sent by now, or dropped.
+    `forwarded_packets` and `forwarded_bytes` went from peer to peer without the interface.
+    `group_packets` are those of the interface that were for multicast or broadcast,
+    `replicated_packets` the copies that were to be made of them and of such from peers.
     `handed_to_seal` and `handed_to_open` are packets that another worker than the peer's own read.
     `mss_lowered` are SYNs, `packets_fragmented` inner packets that left in several datagrams, and
     `icmp_errors_written` answers of the device into its interface.
@@ -109,6 +114,10 @@ class DeviceStats:
     mss_lowered: int
     packets_fragmented: int
     icmp_errors_written: int
+    forwarded_packets: int
+    forwarded_bytes: int
+    group_packets: int
+    replicated_packets: int
     tcp_sends: int
     tcp_send_packets: int
     tcp_receives: int

@@ -5,6 +5,7 @@ pyroute2 is imported when the first interface is configured, not before."""
 from .interface import (
     InterfaceConfig,
     configure,
+    get_addresses,
     get_index,
     get_mtu,
     has_packet_information,
@@ -19,6 +20,7 @@ __all__ = [
     "PeerRoutes",
     "RouteMonitor",
     "configure",
+    "get_addresses",
     "get_index",
     "get_mtu",
     "has_packet_information",

@@ -107,6 +107,20 @@ def _packed(host: str) -> bytes:
     return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
 
 
+def get_addresses(name: str, *, namespace: int = -1) -> tuple[tuple[str, int], ...]:
+    """(host, prefix length) of each address. InterfaceMissing when it is gone."""
+
+    def read() -> tuple[tuple[str, int], ...]:
+        with rtnetlink() as route, naming(f"{name} has no addresses"):
+            found = route.get_addr(index=socket.if_nametoindex(name))
+            return tuple(
+                (one.get_attr("IFA_LOCAL") or one.get_attr("IFA_ADDRESS"), one["prefixlen"])
+                for one in found
+            )
+
+    return run_in_namespace(namespace, read)
+
+
 def get_mtu(name: str, *, namespace: int = -1) -> int:
     """MTU in bytes. InterfaceMissing when it is gone."""
     return _ask(SIOCGIFMTU, "mtu", name, namespace)

@@ -4,6 +4,7 @@
 - `pool`: addresses and peer ids; `poolfile` keeps them over a restart;
 - `hooks`: calls of the user's own functions; `authentication`: who is this, and may it come in;
 - `overrides`: files of `client-config-dir` and the `client_connect` hook;
+- `between_clients`: packets from one to another;
 - `notices`: what hooks and owners are told."""
 
 from .authentication import LoginRequest
@@ -11,6 +12,7 @@ from .notices import (
     AddressNotice,
     ConnectedClient,
     DisconnectNotice,
+    ForwardingRequest,
     LimitNotice,
     ResponseNotice,
 )
@@ -22,6 +24,7 @@ __all__ = [
     "ConnectRequest",
     "ConnectedClient",
     "DisconnectNotice",
+    "ForwardingRequest",
     "LimitNotice",
     "LoginRequest",
     "ResponseNotice",

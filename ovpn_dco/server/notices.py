@@ -82,6 +82,15 @@ class LimitNotice:
     limits: Limit
 
 
+@dataclass(frozen=True, kw_only=True)
+class ForwardingRequest:
+    """What `ServerHooks.client_to_client` is asked: whether packets of `source` may go to
+    `destination`."""
+
+    source: ConnectedClient
+    destination: ConnectedClient
+
+
 class Notifier:
     """Runs hooks that nobody waits for; what they raise is logged.
 

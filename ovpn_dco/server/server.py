@@ -45,6 +45,7 @@ from ..runtime.control import ControlDriver
 from ..runtime.tls_profile import ReloadingTls
 from ..runtime.wrap_profile import replay_window, server_front, stateless_server
 from .authentication import Authenticator
+from .between_clients import BetweenClients
 from .connection import Connection, Facilities
 from .listeners import Listeners, hang_up, is_stream
 from .notices import ConnectedClient, Notifier
@@ -83,7 +84,8 @@ class Server:
             await server.wait_closed()
 
     The interface is made in `netns`, the sockets in the namespace of the calling thread. `backend`,
-    `workers` and `offloads` are those of `Device.open`. Hooks of the configuration are plain or
+    `workers` and `offloads` are those of `Device.open`; `watch_routes` follows the system's routes
+    to networks behind clients (`device.routes.watch`). Hooks of the configuration are plain or
     async callables; docs/embedding.md says what each gets.
 
     Raises `ConfigError` for a configuration that breaks a rule."""
@@ -97,8 +99,11 @@ class Server:
         workers: int | None = None,
         offloads: Offload | None = None,
         clock: Clock | None = None,
+        watch_routes: bool = False,
     ) -> None:
         check(config)
+        self._watch_routes = watch_routes
+        self._between_clients: BetweenClients | None = None
         self._config = config
         self._device_options: dict[str, Any] = {
             "netns": netns,
@@ -261,6 +266,10 @@ class Server:
             wake=self._driver.wake,
         )
         await routes.open()
+        self._between_clients = BetweenClients(config, device, self._shared.by_peer)
+        await self._between_clients.open()
+        if self._watch_routes:
+            device.routes.watch()
         await listeners.open()
         self._listeners = listeners
 
@@ -307,6 +316,8 @@ class Server:
         if device is not None:
             device.close()
         self._device = self._driver = self._shared = self._listeners = None
+        if self._between_clients is not None:
+            await self._between_clients.close()
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.wait({self._housekeeping})

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import errno
 
-from ..model import Ecn, Marking, Measure, MssClamp, PathLimit, PeerLimits, RateLimit, SourceCheck
+from ..model import (
+    Ecn,
+    ForwardingMode,
+    Marking,
+    Measure,
+    MssClamp,
+    PathLimit,
+    PeerLimits,
+    RateLimit,
+    SourceCheck,
+)
 from .arguments import bounded
 from .rules import U32_MAX, refuse
 
@@ -48,16 +58,20 @@ def limits(changes: PeerLimits) -> PeerLimits:
     return changes
 
 
+def _one_of(attribute: str, value: object, names: list[str]) -> str:
+    name = value.value if isinstance(value, SourceCheck | ForwardingMode) else value
+    if not isinstance(name, str) or name not in names:
+        message = f"must be {', '.join(names[:-1])} or {names[-1]}, not {value!r}"
+        raise refuse(errno.EINVAL, attribute, message)
+    return name
+
+
 def source_check(value: object, *, of_device: bool = False) -> SourceCheck:
     """A source check, also from its name; a device has nobody to inherit one from."""
     names = [check.value for check in SourceCheck]
     if of_device:
         names.remove(SourceCheck.INHERIT.value)
-    name = value.value if isinstance(value, SourceCheck) else value
-    if not isinstance(name, str) or name not in names:
-        message = f"must be {', '.join(names[:-1])} or {names[-1]}, not {value!r}"
-        raise refuse(errno.EINVAL, "source_check", message)
-    return SourceCheck(name)
+    return SourceCheck(_one_of("source_check", value, names))
 
 
 def marking(ecn: object, dscp: object) -> Marking:
@@ -86,3 +100,8 @@ def path_limit(mtu: object) -> PathLimit:
     if 0 < number < PATH_MTU_MIN:
         raise refuse(errno.ERANGE, "mtu", f"must be 0, or at least {PATH_MTU_MIN}")
     return PathLimit(number)
+
+
+def forwarding_mode(value: object) -> ForwardingMode:
+    """A mode, also from its name."""
+    return ForwardingMode(_one_of("mode", value, [mode.value for mode in ForwardingMode]))

@@ -51,6 +51,7 @@ def unaccounted(site: Site, gone: list[PeerDeleted]) -> dict[str, int]:
         stats.tun_write_packets
         + stats.control_packets
         + peers["keepalive_rx"]
+        + stats.forwarded_packets
         + sum(stats.drops[reason] for reason in RECEIVED)
     )
     # A length that cannot be ends a stream, and is no packet.

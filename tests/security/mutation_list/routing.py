@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .mutation import Mutation
 
+FORWARD = "ext/engine/forward.c"
+GROUP = "ext/engine/group.c"
 FEATURES = "ext/engine/features.c"
 PEER_ROUTES = "ovpn_dco/net/peer_routes.py"
 ROUTES = "ovpn_dco/routes.py"
@@ -15,6 +17,10 @@ def watch(name: str) -> str:
 
 def source(name: str) -> str:
     return f"tests/security/test_source_check.py::{name}"
+
+
+def forward(name: str) -> str:
+    return f"tests/security/test_forwarding.py::{name}"
 
 
 MUTATIONS = [
@@ -75,5 +81,114 @@ MUTATIONS = [
         "ovpn_dco/net/route_monitor.py",
         "                    complete = False\n",
         "",
+    ),
+    # From peer to peer
+    Mutation(
+        "forwarded-from-any-source",
+        forward("test_spoofed_source_reaches_nobody"),
+        "ext/engine/receive.c",
+        "    if (!source_allowed(receive, peer, packet)) {",
+        "    if (!source_allowed(receive, peer, packet)\n"
+        "        && !(dco_features(peer) & DCO_PEER_FEATURE_FORWARD)) {",
+    ),
+    Mutation(
+        "forwarded-to-anybody",
+        forward("test_only_whom_it_may"),
+        FORWARD,
+        "    if (!memo->permitted) {",
+        "    if (!memo->permitted && !length) {",
+    ),
+    Mutation(
+        "forwarded-back",
+        forward("test_never_back"),
+        FORWARD,
+        "    if (source == destination)\n        return false;\n",
+        "",
+    ),
+    Mutation(
+        "forwarded-with-any-length",
+        forward("test_lengths_are_not_believed"),
+        FORWARD,
+        "return header >= 20 && header <= length && length <= size ? length : 0;",
+        "return header && length <= size ? length : size;",
+    ),
+    Mutation(
+        "forwarded-with-what-is-behind",
+        forward("test_lengths_are_not_believed"),
+        FORWARD,
+        "length <= size ? length : 0;",
+        "length <= size ? size : 0;",
+    ),
+    Mutation(
+        "permit-for-an-id",
+        forward("test_a_permit_is_for_no_later_peer"),
+        "ext/peers/permit.c",
+        "        if (permit->generation[middle] == generation)",
+        "        if (permit->generation[middle] <= generation)",
+    ),
+    Mutation(
+        "address-of-the-host-for-a-peer",
+        forward("test_the_hosts_own_address_is_the_hosts"),
+        "ext/engine/forward_ops.c",
+        "        if (dco_lpm_exact(&engine->lpm, &route->prefix)) {",
+        "        if (engine) {",
+    ),
+    Mutation(
+        "policy-that-fails-permits",
+        forward("test_policy"),
+        "ovpn_dco/governor.py",
+        "            return False\n",
+        "            return True\n",
+    ),
+    Mutation(
+        "policy-after-the-fact",
+        forward("test_policy"),
+        FORWARD,
+        "== DCO_FORWARDING_ALL)",
+        "!= DCO_FORWARDING_OFF && !source->permit)",
+    ),
+    Mutation(
+        "permit-for-a-namesake-elsewhere",
+        forward("test_handed_over"),
+        "ovpn_dco/forwarding.py",
+        "for peer_id, _ in targets & present)",
+        "for peer_id, _ in targets)",
+    ),
+    # Multicast and broadcast
+    Mutation(
+        "groups-though-off",
+        forward("test_from_the_host_to_all"),
+        GROUP,
+        "    if (!atomic_load_explicit(&engine->copies_per_s, memory_order_relaxed))\n"
+        "        return false;\n",
+        "",
+    ),
+    Mutation(
+        "groups-for-who-refuses",
+        forward("test_from_the_host_to_all"),
+        GROUP,
+        "           && !atomic_load_explicit(&peer->no_groups, memory_order_relaxed)\n",
+        "",
+    ),
+    Mutation(
+        "groups-to-anybody",
+        forward("test_from_a_peer_to_the_others_it_may_reach"),
+        GROUP,
+        "(!source || dco_forward_permitted(transmit->engine, source, peer))",
+        "source != peer",
+    ),
+    Mutation(
+        "copies-without-end",
+        forward("test_copies_are_bounded"),
+        GROUP,
+        "    if (!affords(transmit)) {",
+        "    if (!affords(transmit) && !size) {",
+    ),
+    Mutation(
+        "broadcast-for-a-peer",
+        forward("test_broadcast_of_the_devices_networks"),
+        "ovpn_dco/interface.py",
+        "ReservedAddress(broadcast, 32, group=True)",
+        "ReservedAddress(broadcast, 32)",
     ),
 ]
