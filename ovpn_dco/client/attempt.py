@@ -49,7 +49,7 @@ from ..protocol.session_events import (
 )
 from ..runtime.control import ControlDriver
 from ..runtime.data_channel import DataChannel
-from ..runtime.limits import ENDING, RENEWING, describe, limits_of, set_limits
+from ..runtime.limits import ENDING, RENEWING, describe, limits_of, set_limits, set_shaper
 from ..runtime.marking import ecn_of_server, set_marking
 from ..runtime.path import set_path
 from ..runtime.profile import check_agreement
@@ -325,6 +325,8 @@ class Attempt:
         set_path(self._channel.peer, self._device.features, self.config.mtu, df=df)
         self._limits = limits_of(self.config.data, self.config.keepalive, self._pushed)
         set_limits(self._channel.peer, self._device.features, self._limits)
+        shaper = self.config.transport.shaper_bytes_per_s
+        set_shaper(self._channel.peer, self._device.features, shaper)
         self._agreement = event.agreement
 
     def _heed(self, reached: Limit) -> None:

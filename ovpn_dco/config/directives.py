@@ -156,6 +156,15 @@ _TRANSPORT = [
     _supported("mark", BOTH, 1, 1, into("transport.mark", integer(0, 2**32 - 1))),
     _supported("multihome", BOTH, 0, 0, flag("transport.multihome")),
     _supported(
+        "shaper",
+        CLIENT,
+        1,
+        1,
+        into("transport.shaper_bytes_per_s", integer(100, 100_000_000)),
+        "of packets inside; what exceeds it is dropped, not held back",
+        connection=True,
+    ),
+    _supported(
         "passtos",
         BOTH,
         0,
@@ -369,7 +378,6 @@ _ACCEPTED = [
     *_warned("tls-exit single-session remap-usr1", "no effect: the application decides"),
     *_warned("stale-routes-check", "no effect: routes go with their client"),
     *_warned("compat-mode", "no effect: old defaults are not brought back"),
-    *_warned("shaper", "no effect with an offloaded data channel", connection=True),
     *_warned("mtu-test tun-mtu-extra route-delay", "no effect", connection=True),
     *_warned("allow-recursive-routing", "no effect: packets to the server never enter the tunnel"),
     *_warned("remote-random-hostname", "no effect: names are taken as they are"),

@@ -99,6 +99,7 @@ class TransportConfig:
     mark: int | None = None
     multihome: bool = False
     passtos: bool = False
+    shaper_bytes_per_s: int = 0  # 0: off
     df: bool = False  # outer packets must not be fragmented: mtu-disc yes
     tcp_nodelay: bool = False
     max_packet_size: int = 1250

@@ -145,6 +145,7 @@ def _transport(transport: TransportConfig, *, bind: bool) -> Lines:
         ("mark", transport.mark, default.mark),
         ("multihome", transport.multihome, default.multihome),
         ("passtos", transport.passtos, default.passtos),
+        ("shaper", transport.shaper_bytes_per_s, default.shaper_bytes_per_s),
         ("mtu-disc", "yes" if transport.df else "no", "no"),
         ("tcp-nodelay", transport.tcp_nodelay, default.tcp_nodelay),
         ("rport", transport.remote_port, default.remote_port),

@@ -11,7 +11,7 @@ from ..model import Feature, Limit, PeerLimits
 from ..peer import Peer
 from ..protocol.push import Pushed
 
-__all__ = ["ENDING", "RENEWING", "describe", "limits_of", "set_limits"]
+__all__ = ["ENDING", "RENEWING", "describe", "limits_of", "set_limits", "set_shaper"]
 
 RENEWING = Limit.RENEGOTIATE_BYTES | Limit.RENEGOTIATE_PACKETS
 """What new keys follow on."""
@@ -45,6 +45,14 @@ def set_limits(peer: Peer, features: Set[Feature], limits: PeerLimits) -> None:
         peer.set_limits(**wanted)
     elif wanted:
         _log.warning("no effect on this back end: %s", ", ".join(sorted(wanted)))
+
+
+def set_shaper(peer: Peer, features: Set[Feature], bytes_per_s: int) -> None:
+    """Of a new peer; 0: none."""
+    if bytes_per_s and Feature.RATE_LIMIT in features:
+        peer.set_rate_limit(transmit_bits_per_s=8 * bytes_per_s)
+    elif bytes_per_s:
+        _log.warning("no effect on this back end: shaper")
 
 
 def describe(reached: Limit, limits: PeerLimits) -> str:

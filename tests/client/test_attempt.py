@@ -52,6 +52,9 @@ class FakePeer:
         self.error: DcoError | None = None
         self.limits: list[dict[str, int]] = []
 
+    def set_rate_limit(self, *, transmit_bits_per_s: int) -> None:
+        self.transmit_bits_per_s = transmit_bits_per_s
+
     def set_limits(self, **limits: int) -> None:
         self.limits.append(limits)
 
@@ -83,7 +86,7 @@ class FakePeer:
 
 
 class FakeDevice:
-    features = frozenset({Feature.ECN, Feature.DSCP, Feature.LIMITS})
+    features = frozenset({Feature.ECN, Feature.DSCP, Feature.LIMITS, Feature.RATE_LIMIT})
 
     def __init__(self) -> None:
         self.peer = FakePeer()
@@ -312,7 +315,9 @@ def test_a_peer_that_goes_ends_it(reason: DeleteReason, expected: EndReason) -> 
 
 def test_limits_are_the_engines() -> None:
     async def test() -> None:
-        link = Link(client_config("reneg-pkts 500", "inactive 60"), "session-timeout 90").up()
+        config = client_config("reneg-pkts 500", "inactive 60", "shaper 1000")
+        link = Link(config, "session-timeout 90").up()
+        assert link.device.peer.transmit_bits_per_s == 8000
         (limits,) = link.device.peer.limits
         assert limits == {
             "inactive_s": 60,

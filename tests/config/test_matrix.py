@@ -68,6 +68,7 @@ CLIENT_FIELDS: list[tuple[str, str, Any]] = [
     ("mark 42", "transport.mark", 42),
     ("multihome", "transport.multihome", True),
     ("passtos", "transport.passtos", True),
+    ("shaper 12500", "transport.shaper_bytes_per_s", 12_500),
     ("tcp-nodelay", "transport.tcp_nodelay", True),
     ("max-packet-size 1400", "transport.max_packet_size", 1400),
     ("max-packet-size 1400", "mtu.mssfix", 1400),

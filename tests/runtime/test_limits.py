@@ -10,7 +10,7 @@ import pytest
 from ovpn_dco.config import DataChannelConfig, KeepaliveConfig
 from ovpn_dco.model import Feature, Limit, PeerLimits
 from ovpn_dco.protocol.push import parse_options
-from ovpn_dco.runtime.limits import describe, limits_of, set_limits
+from ovpn_dco.runtime.limits import describe, limits_of, set_limits, set_shaper
 
 OWN = KeepaliveConfig(session_timeout_s=10, inactive_s=20, inactive_bytes=30)
 DATA = DataChannelConfig(renegotiate_bytes=40, renegotiate_packets=50)
@@ -19,6 +19,10 @@ DATA = DataChannelConfig(renegotiate_bytes=40, renegotiate_packets=50)
 class Peer:
     def __init__(self) -> None:
         self.calls: list[dict[str, int]] = []
+        self.rates: list[int] = []
+
+    def set_rate_limit(self, *, transmit_bits_per_s: int) -> None:
+        self.rates.append(transmit_bits_per_s)
 
     def set_limits(self, **limits: int) -> None:
         self.calls.append(limits)
@@ -83,6 +87,16 @@ def test_a_back_end_without_them(caplog: pytest.LogCaptureFixture) -> None:
         set_limits(peer, set(), times(0, 0))
     assert peer.calls == []
     assert "no effect on this back end: renegotiate_bytes, renegotiate_packets" in caplog.text
+
+
+def test_shaper(caplog: pytest.LogCaptureFixture) -> None:
+    peer: Any = Peer()
+    set_shaper(peer, {Feature.RATE_LIMIT}, 12_500)
+    set_shaper(peer, {Feature.RATE_LIMIT}, 0)
+    with caplog.at_level(logging.WARNING):
+        set_shaper(peer, set(), 12_500)
+    assert peer.rates == [100_000]
+    assert "no effect on this back end: shaper" in caplog.text
 
 
 def test_which_it_was() -> None:
