@@ -1,0 +1,61 @@
+"""The table of features: each row says what we do and names the test that proves it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "features.md"
+
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="needs the source tree")
+
+
+class Row(NamedTuple):
+    feature: str
+    platforms: tuple[str, ...]
+    proofs: tuple[str, ...]
+
+
+def rows(text: str) -> Iterator[Row]:
+    """The rows of all tables of the page."""
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if cells and cells[0] != "feature" and set(cells[0]) != {"-"}:
+            yield Row(cells[0], tuple(cells[1:-1]), tuple(re.findall(r"`([^`]+)`", cells[-1])))
+
+
+def is_there(proof: str) -> bool:
+    """Whether a test of this name is in that file; a file alone stands for all of its tests."""
+    name, _, function = proof.partition("::")
+    path = ROOT / name
+    if not (name.startswith("tests/") and path.is_file()):
+        return False
+    start = rf"^ *(async )?def {re.escape(function)}\b" if function else r"^ *(async )?def test_"
+    return bool(re.search(start, path.read_text(), re.MULTILINE))
+
+
+ROWS = tuple(rows(PAGE.read_text())) if PAGE.exists() else ()
+
+
+def test_the_page_has_all_platforms_in_each_row() -> None:
+    assert len(ROWS) > 30
+    assert {len(row.platforms) for row in ROWS} == {5}
+    assert all(cell for row in ROWS for cell in row.platforms)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.feature for row in ROWS])
+def test_each_claim_of_ours_has_its_test(row: Row) -> None:
+    assert row.proofs
+    assert [proof for proof in row.proofs if not is_there(proof)] == []
+
+
+def test_a_proof_that_is_not_there_is_noticed() -> None:
+    assert is_there("tests/packaging/test_features.py::test_a_proof_that_is_not_there_is_noticed")
+    assert not is_there("tests/packaging/test_features.py::test_of_nothing")
+    assert not is_there("tests/packaging/nothing.py")
+    assert not is_there("ovpn_dco/device.py")
