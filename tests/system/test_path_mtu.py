@@ -7,10 +7,12 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import needs_tool
+from system.endpoints import Place, Running, write_files
 from system.tunnel import (
     PATIENCE_S,
     SERVER_IPV4,
@@ -26,11 +28,13 @@ from system.tunnel import (
 
 import ovpn_dco as dco
 from ovpn_dco import DropReason, Measure
+from ovpn_dco.config import parse_client, parse_server
 from ovpn_dco.testing import Namespace, Topology
 
 pytestmark = [*SYSTEM, needs_tool("ip", "nft")]
 
 LARGE = 3000  # bytes of a ping: fragments inside, whatever the path
+VPN = "10.8.0.1"  # of a server by its file
 INNER = {"ipv4": SERVER_IPV4, "ipv6": SERVER_IPV6}
 SILENT = """table inet silence {
     chain out {
@@ -42,17 +46,93 @@ SILENT = """table inet silence {
 """
 
 
+# Traffic
+
+
+def await_answer(client: Namespace, address: str, *, size: int = 56, what: str) -> None:
+    eventually(
+        lambda: try_ping(client, address, count=1, size=size, options=("-W", "0.5")).received,
+        what=what,
+    )
+
+
+def large_pings(client: Namespace, address: str) -> None:
+    """What a host sends that has heard of the path: the first ones may be the way it hears."""
+    await_answer(client, address, size=LARGE, what="an answer to a large ping")
+    ping(client, address, count=5, size=LARGE)
+
+
+def transfer(server: Namespace, client: Namespace, address: str, size: int = 1 << 20) -> None:
+    """Some TCP both ways over one connection; each end sees all that the other sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with (
+        server.socket(family, socket.SOCK_STREAM) as listener,
+        client.socket(family, socket.SOCK_STREAM) as far,
+    ):
+        listener.bind((address, 0))
+        listener.listen()
+        far.settimeout(PATIENCE_S)
+        listener.settimeout(PATIENCE_S)
+        far.connect(listener.getsockname()[:2])
+        near, _ = listener.accept()
+        near.settimeout(PATIENCE_S)
+        with near:
+            for sender, receiver in ((near, far), (far, near)):
+                thread = threading.Thread(target=sender.sendall, args=(bytes(size),))
+                thread.start()
+                got = 0
+                while got < size:
+                    data = receiver.recv(1 << 16)
+                    assert data, "the connection ended early"
+                    got += len(data)
+                thread.join()
+
+
+class Router:
+    """Between two spokes; it forwards up to `path` bytes, and without `icmp` is silent of more."""
+
+    def __init__(self, path: int, *, icmp: bool) -> None:
+        self.topology = Topology(spokes=2)
+        try:
+            self._route(path, icmp)
+        except BaseException:
+            self.close()
+            raise
+
+    def _route(self, path: int, icmp: bool) -> None:
+        """By routes: interfaces that are made smaller would not receive what is larger."""
+        hub = self.topology.left
+        for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            hub.run(["sysctl", "-qw", f"{name}=1"])
+        for link in self.topology.links:  # what solicitations for others come from
+            hub.add_address(link.left_name, "fe80::1/64")
+        for spoke, link in zip(self.topology.spokes, self.topology.links, strict=True):
+            for prefix, gateway in (
+                (f"{link.right_ipv4}/32", link.left_ipv4),
+                (f"{link.right_ipv6}/128", link.left_ipv6),
+            ):
+                limit = max(path, 1280) if ":" in prefix else path
+                hub.run(
+                    ["ip", "route", "add", prefix, "dev", link.left_name, "mtu", "lock", str(limit)]
+                )
+                spoke.add_route("::/0" if ":" in prefix else "0.0.0.0/0", via=gateway)
+        if not icmp:
+            hub.run(["nft", "-f", "-"], input_text=SILENT)
+
+    def close(self) -> None:
+        self.topology.close()
+
+
 class Scene:
     """Both ends of a tunnel, inner MTU 1500, and the router between them."""
 
     def __init__(
         self, path: int, *, icmp: bool = True, outer: str = "ipv4", df: bool = False, **options: Any
     ) -> None:
-        self.topology = Topology(spokes=2)
-        self.router = self.topology.left
+        self.router = Router(path, icmp=icmp)
+        self.topology = self.router.topology
         self.sites: list[Site] = []
         try:
-            self._route(path, icmp)
             host = "::" if outer == "ipv6" else "0.0.0.0"
             for number, mode in ((1, dco.Mode.MULTIPEER), (2, dco.Mode.P2P)):
                 spoke = self.topology.spokes[number - 1]
@@ -63,30 +143,12 @@ class Scene:
             near, far = self.topology.links
             where = near.right_ipv6 if outer == "ipv6" else near.right_ipv4
             self.pair: Pair = join(*self.sites, far, outer=outer, server_host=where)
-            self._await_answer(SERVER_IPV6, what="addresses of IPv6 that are no more tentative")
+            await_answer(
+                self.client.namespace, SERVER_IPV6, what="addresses of IPv6 that are not tentative"
+            )
         except BaseException:
             self.close()
             raise
-
-    def _route(self, path: int, icmp: bool) -> None:
-        """What goes through the router is as large as the path allows, both ways. With its
-        interfaces made smaller they would not receive what is larger."""
-        for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
-            self.router.run(["sysctl", "-qw", f"{name}=1"])
-        for link in self.topology.links:  # what solicitations for others come from
-            self.router.add_address(link.left_name, "fe80::1/64")
-        for spoke, link in zip(self.topology.spokes, self.topology.links, strict=True):
-            for prefix, gateway in (
-                (f"{link.right_ipv4}/32", link.left_ipv4),
-                (f"{link.right_ipv6}/128", link.left_ipv6),
-            ):
-                limit = max(path, 1280) if ":" in prefix else path
-                self.router.run(
-                    ["ip", "route", "add", prefix, "dev", link.left_name, "mtu", "lock", str(limit)]
-                )
-                spoke.add_route("::/0" if ":" in prefix else "0.0.0.0/0", via=gateway)
-        if not icmp:
-            self.router.run(["nft", "-f", "-"], input_text=SILENT)
 
     @property
     def server(self) -> Site:
@@ -110,46 +172,13 @@ class Scene:
     def close(self) -> None:
         for site in self.sites:
             site.close()
-        self.topology.close()
+        self.router.close()
 
-    # Traffic
-
-    def transfer(self, inner: str = "ipv4", size: int = 1 << 20) -> None:
-        """Some TCP both ways over one connection; each end sees all that the other sent."""
-        family = socket.AF_INET6 if inner == "ipv6" else socket.AF_INET
-        with (
-            self.server.namespace.socket(family, socket.SOCK_STREAM) as listener,
-            self.client.namespace.socket(family, socket.SOCK_STREAM) as far,
-        ):
-            listener.bind((INNER[inner], 0))
-            listener.listen()
-            far.settimeout(PATIENCE_S)
-            listener.settimeout(PATIENCE_S)
-            far.connect(listener.getsockname()[:2])
-            near, _ = listener.accept()
-            near.settimeout(PATIENCE_S)
-            with near:
-                for sender, receiver in ((near, far), (far, near)):
-                    thread = threading.Thread(target=sender.sendall, args=(bytes(size),))
-                    thread.start()
-                    got = 0
-                    while got < size:
-                        data = receiver.recv(1 << 16)
-                        assert data, "the connection ended early"
-                        got += len(data)
-                    thread.join()
-
-    def _await_answer(self, address: str, *, size: int = 56, what: str) -> None:
-        client, options = self.client.namespace, ("-W", "0.5")
-        eventually(
-            lambda: try_ping(client, address, count=1, size=size, options=options).received,
-            what=what,
-        )
+    def transfer(self, inner: str = "ipv4") -> None:
+        transfer(self.server.namespace, self.client.namespace, INNER[inner])
 
     def large_pings(self, inner: str = "ipv4") -> None:
-        """What a host sends that has heard of the path: the first ones may be the way it hears."""
-        self._await_answer(INNER[inner], size=LARGE, what="an answer to a large ping")
-        ping(self.client.namespace, INNER[inner], count=5, size=LARGE)
+        large_pings(self.client.namespace, INNER[inner])
 
 
 def assert_no_large_answer(namespace: Namespace) -> None:
@@ -219,3 +248,28 @@ def test_silent_paths_must_be_told(outer: str, path: int) -> None:
         made.transfer("ipv6")
         if (outer, path) != ("ipv6", 1280):  # where 1280 bytes inside do not fit without a word
             made.large_pings("ipv6")
+
+
+@pytest.mark.parametrize("lines", [("mssfix 576 mtu", "mtu-disc yes"), ()], ids=["df", "default"])
+def test_files_of_a_server_and_a_client(lines: tuple[str, ...], tmp_path: Path) -> None:
+    """On a silent path of 576 bytes; the handshake has to come through, too."""
+    with contextlib.ExitStack() as undo:
+        router = undo.enter_context(contextlib.closing(Router(576, icmp=False)))
+        places = [Place(spoke) for spoke in router.topology.spokes]
+        for place in places:
+            undo.callback(place.close)
+        remote = f"remote {router.topology.link.right_ipv4}"
+        write_files(
+            tmp_path,
+            client=["dev vpn0", remote, *lines],
+            server=["dev vpn0", *lines],
+        )
+        server = dco.Server(parse_server(tmp_path / "server/server.conf"))
+        client = dco.Client(parse_client(tmp_path / "client/client.ovpn"))
+        for place, endpoint in zip(places, (server, client), strict=True):
+            running: Running[Any] = Running(place, endpoint)
+            running.do(lambda one: one.start())
+            undo.callback(running.close)
+        there, here = (place.namespace for place in places)
+        transfer(there, here, VPN)
+        large_pings(here, VPN)
