@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build debug test test-installed test-sanitized soak-control c-test lint lint-python lint-c format \
-        fuzz fuzz-corpus fuzz-targets bench instructions interop selftests docs dist clean
+        fuzz fuzz-corpus fuzz-targets bench instructions interop selftests test-kernel kernel-vectors docs dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -207,6 +207,22 @@ interop: build $(VENV)/.extra-test ## every case against stock openvpn; writes d
 selftests: build $(VENV)/.extra-test ## the kernel driver's selftests in every combination, ten minutes
 	@tools/system-packages test
 	OVPN_DCO_SELFTESTS=all $(PY) -m pytest -n $(TEST_JOBS) tests/scenarios $(PYTEST_ARGS)
+
+# In a virtual machine, which is built on the first run: some minutes, 0.6 GB in ~/.cache.
+PYROUTE2 = $$($(PY) -c 'import pyroute2; print(*pyroute2.__path__)')
+test-kernel: $(VENV)/.extra-test ## tests with the kernel's own ovpn driver
+	@mkdir -p build
+	nice tools/kernel-guest/build
+	nice tools/kernel-guest/run -o build/kernel tools/kernel-guest/test \
+	    ovpn_dco tests pyproject.toml $(PYROUTE2)
+
+kernel-vectors: $(VENV)/.runtime ## what that driver is asked, answers and tells, recorded anew
+	@mkdir -p build && rm -f build/kernel/netlink.json
+	nice tools/kernel-guest/build
+	nice tools/kernel-guest/run -o build/kernel -r build/kernel-memory tools/kernel-guest/record \
+	    ovpn_dco tests $(PYROUTE2) | $(PY) tests/kernel/exhaust.py build/kernel-memory
+	rm build/kernel-memory
+	cp build/kernel/netlink.json tests/vectors/netlink.json
 
 docs: build $(VENV)/.extra-docs ## documentation with the API reference, in build/docs
 	$(PY) -m sphinx -q -W -b html docs build/docs

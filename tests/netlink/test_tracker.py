@@ -312,3 +312,16 @@ def test_float_that_a_look_has_not_seen_stays(tracker: PeerTracker) -> None:
     floated = FloatedNotice(ifindex=IFINDEX, peer_id=1, remote=there)
     told, _ = tracker.look([PeerState(peer_id=1, remote=ONE)], {}, [floated])
     assert [one.notice for one in told] == [floated]
+
+
+def test_what_comes_during_a_look_is_of_the_present_peer(tracker: PeerTracker) -> None:
+    """What was told of the former one is lost: it would have been read before the look."""
+    first = added(tracker)
+    tracker.deleted(1, first)
+    second = added(tracker)
+    told, doubt = tracker.look([PeerState(peer_id=1, remote=ONE)], {}, [deletion()])
+    assert [one.generation for one in told] == [first, second]
+    assert not doubt
+    assert told[0].notice == DeletedNotice(
+        ifindex=IFINDEX, peer_id=1, reason=DeleteReason.USERSPACE
+    )

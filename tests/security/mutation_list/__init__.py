@@ -14,6 +14,7 @@ from . import (
     features,
     handshake,
     logins,
+    netlink,
     packet_sizes,
     peers,
     profiles,
@@ -43,5 +44,6 @@ MUTATIONS = [
     *logins.MUTATIONS,
     *servers.MUTATIONS,
     *routing.MUTATIONS,
+    *netlink.MUTATIONS,
     *traces.MUTATIONS,
 ]
