@@ -222,11 +222,12 @@ struct dco_peer_config {
 #define DCO_PEER_RX_COUNTERS(X)                                                                \
     X(link_rx_bytes) X(link_rx_packets) X(vpn_rx_bytes) X(vpn_rx_packets)                      \
     X(rx_decrypt_errors) X(rx_replay_errors) X(rx_unknown_key_id) X(rx_unsupported_protocol)   \
-    X(rx_source_errors) X(rx_forward_denied) X(rx_rate_limited) X(keepalive_rx) X(float_count)
+    X(rx_source_errors) X(rx_forward_denied) X(rx_rate_limited) X(rx_dropped) X(keepalive_rx)  \
+    X(float_count)
 #define DCO_PEER_TX_COUNTERS(X)                                                                \
     X(link_tx_bytes) X(link_tx_packets) X(vpn_tx_bytes) X(vpn_tx_packets)                      \
     X(tx_encrypt_errors) X(tx_iv_exhausted) X(tx_no_key) X(tx_no_transport) X(tx_gso_errors)   \
-    X(tx_rate_limited) X(keepalive_tx) X(messages_tx)
+    X(tx_rate_limited) X(tx_dropped) X(keepalive_tx) X(messages_tx)
 /* clang-format on */
 /* link_errors: ICMP errors that name the peer's address. Any thread may meet them. */
 #define DCO_PEER_COUNTERS(X) DCO_PEER_RX_COUNTERS(X) DCO_PEER_TX_COUNTERS(X) X(link_errors)

@@ -58,7 +58,7 @@ __attribute__((cold)) static void lose(struct dco_receive *receive, struct dco_g
     struct dco_trace *trace = dco_trace_on(receive->engine);
     struct dco_stats_loss loss = receive->stats.loss;
 
-    dco_receive_drop(receive, drop_of_error(error), packets);
+    dco_receive_lose(receive, item->owner, drop_of_error(error), packets);
     receive->stats.loss = loss;
     if (trace)
         dco_trace_undelivered(trace, receive, item->owner, packet, size, drop_of_error(error),

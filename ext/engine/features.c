@@ -35,8 +35,7 @@ static bool limit_transmit(struct dco_transmit *transmit, struct dco_peer *peer)
     if (passed == count - 1)
         passed += pass(&peer->tx_bucket, &peer->tx_rate, transmit->now_ns, last, 1);
     if (passed < count) {
-        dco_stats_drop(&transmit->stats, DCO_DROP_TX_RATE_LIMIT, count - passed);
-        dco_counter_add(&peer->tx_rate_limited, count - passed);
+        dco_transmit_drop(transmit, peer, DCO_DROP_TX_RATE_LIMIT, count - passed);
         if (passed)
             dco_gso_limit(gso, passed);
     }
@@ -47,8 +46,7 @@ static bool limit_receive(struct dco_receive *receive, struct dco_peer *peer, ui
 {
     if (pass(&peer->rx_bucket, &peer->rx_rate, receive->now_ns, size, 1))
         return true;
-    dco_receive_drop(receive, DCO_DROP_RX_RATE_LIMIT, 1);
-    dco_counter_add(&peer->rx_rate_limited, 1);
+    dco_receive_lose(receive, peer, DCO_DROP_RX_RATE_LIMIT, 1);
     return false;
 }
 
@@ -86,8 +84,7 @@ bool dco_features_copy(struct dco_transmit *transmit, struct dco_peer *peer, uin
     if (!(dco_features(peer) & DCO_PEER_FEATURE_TX_RATE)
         || pass(&peer->tx_bucket, &peer->tx_rate, transmit->now_ns, size, 1))
         return true;
-    dco_stats_drop(&transmit->stats, DCO_DROP_TX_RATE_LIMIT, 1);
-    dco_counter_add(&peer->tx_rate_limited, 1);
+    dco_transmit_drop(transmit, peer, DCO_DROP_TX_RATE_LIMIT, 1);
     return false;
 }
 

@@ -144,10 +144,9 @@ bool dco_forward(struct dco_receive *receive, struct dco_peer *source, uint8_t *
         return true;
     }
     if (!memo->permitted) {
-        dco_receive_drop(receive, DCO_DROP_RX_FORWARD_DENIED, 1);
-        dco_counter_add(&source->rx_forward_denied, 1);
+        dco_receive_lose(receive, source, DCO_DROP_RX_FORWARD_DENIED, 1);
     } else if (!length) {
-        dco_receive_drop(receive, DCO_DROP_RX_FORWARD_MALFORMED, 1);
+        dco_receive_lose(receive, source, DCO_DROP_RX_FORWARD_MALFORMED, 1);
     } else {
         carry(receive, &(struct dco_forward_due){source, memo->destination, packet, length});
     }

@@ -58,7 +58,7 @@ static void copy(struct dco_transmit *transmit, struct dco_peer *peer, const uin
 {
     dco_counter_add(&transmit->stats.replicated_packets, 1);
     if (!affords(transmit)) {
-        dco_stats_drop(&transmit->stats, DCO_DROP_TX_GROUP_LIMIT, 1);
+        dco_transmit_drop(transmit, peer, DCO_DROP_TX_GROUP_LIMIT, 1);
         return;
     }
     if (!dco_features_copy(transmit, peer, size)

@@ -40,12 +40,12 @@ static void forget_source(struct dco_engine *engine, struct dco_peer *peer)
 }
 
 /* Drops of the wire are no packets of those that are being sealed. */
-__attribute__((cold)) static void count_drop(struct dco_transmit *transmit, enum dco_drop reason,
-                                             uint32_t packets)
+__attribute__((cold)) static void count_drop(struct dco_transmit *transmit, struct dco_peer *peer,
+                                             enum dco_drop reason, uint32_t packets)
 {
     struct dco_stats_loss loss = transmit->stats.loss;
 
-    dco_stats_drop(&transmit->stats, reason, packets);
+    dco_transmit_drop(transmit, peer, reason, packets);
     transmit->stats.loss = loss;
 }
 
@@ -59,12 +59,8 @@ static void account(struct dco_transmit *transmit, struct dco_udp_message *messa
         dco_counter_add(&peer->link_tx_bytes, message->size - lost);
         dco_counter_set(&peer->last_sent_ns, transmit->now_ns);
     }
-    if (message->failed) {
-        enum dco_drop reason = drop_of_error(message->error);
-        count_drop(transmit, reason, message->failed);
-        if (reason == DCO_DROP_TX_NO_TRANSPORT)
-            dco_counter_add(&peer->tx_no_transport, message->failed);
-    }
+    if (message->failed)
+        count_drop(transmit, peer, drop_of_error(message->error), message->failed);
     if (message->single)
         atomic_store_explicit(&peer->single_above, message->segment - 1u, memory_order_relaxed);
     if (message->source_gone)
@@ -108,11 +104,8 @@ static void send_frames(struct dco_transmit *transmit, const struct dco_udp_mess
         dco_counter_add(&peer->link_tx_bytes, tally.bytes);
         dco_counter_set(&peer->last_sent_ns, transmit->now_ns);
     }
-    if (lost) {
-        count_drop(transmit, reason, lost);
-        if (dead)
-            dco_counter_add(&peer->tx_no_transport, lost);
-    }
+    if (lost)
+        count_drop(transmit, peer, reason, lost);
     if (trace)
         dco_trace_sent(trace, transmit, transport, message, reason, lost);
     stream_result(transmit, transport, &tally, error);
@@ -323,7 +316,7 @@ void dco_outgoing_control(struct dco_transmit *transmit, uint64_t id, const uint
     }
     if (error && error != -EAGAIN) {
         struct dco_trace *trace = dco_trace_on(transmit->engine);
-        count_drop(transmit, DCO_DROP_TX_CONTROL, 1);
+        count_drop(transmit, NULL, DCO_DROP_TX_CONTROL, 1);
         if (trace)
             dco_trace_control_lost(trace, transmit, transport, packet, size);
     }

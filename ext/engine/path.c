@@ -114,13 +114,13 @@ static void send_loosely(struct dco_transmit *transmit, struct dco_peer *peer)
     if (key)
         dco_transmit_segments(transmit, peer, key);
     else
-        dco_stats_drop(&transmit->stats, DCO_DROP_TX_NO_KEY, dco_gso_count(&transmit->gso));
+        dco_transmit_drop(transmit, peer, DCO_DROP_TX_NO_KEY, dco_gso_count(&transmit->gso));
     dco_outgoing_loosen(transmit, false);
 }
 
-static void refuse(struct dco_transmit *transmit, uint32_t limit)
+static void refuse(struct dco_transmit *transmit, struct dco_peer *peer, uint32_t limit)
 {
-    dco_stats_drop(&transmit->stats, DCO_DROP_TX_TOO_BIG, dco_gso_count(&transmit->gso));
+    dco_transmit_drop(transmit, peer, DCO_DROP_TX_TOO_BIG, dco_gso_count(&transmit->gso));
     dco_answer(transmit, DCO_ICMP_TOO_BIG, limit);
 }
 
@@ -134,7 +134,7 @@ static void send_fragments(struct dco_transmit *transmit, struct dco_peer *peer,
     while (dco_gso_next(&transmit->gso, &segment, &size)) {
         bool sealed = true;
         if (!dco_fragment_begin(&fragment, segment, size, limit)) {
-            dco_stats_drop(&transmit->stats, DCO_DROP_TX_MALFORMED, 1);
+            dco_transmit_drop(transmit, peer, DCO_DROP_TX_MALFORMED, 1);
             continue;
         }
         while (sealed && dco_fragment_next(&fragment, &piece, &bytes))
@@ -164,7 +164,7 @@ bool dco_path_transmit(struct dco_transmit *transmit, struct dco_peer *peer)
     else if (gso->ip_version == 6 && size <= DCO_PATH_MTU_MIN_IPV6)
         send_loosely(transmit, peer);
     else
-        refuse(transmit, limit);
+        refuse(transmit, peer, limit);
     return false;
 }
 

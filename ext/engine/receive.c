@@ -36,6 +36,24 @@ void dco_receive_free(struct dco_receive *receive)
     free(receive);
 }
 
+void dco_receive_lose(struct dco_receive *receive, struct dco_peer *peer, enum dco_drop reason,
+                      uint64_t packets)
+{
+    dco_receive_drop(receive, reason, packets);
+    dco_counter_add(&peer->rx_dropped, packets);
+    switch (reason) {
+    case DCO_DROP_RX_DECRYPT: dco_counter_add(&peer->rx_decrypt_errors, packets); break;
+    case DCO_DROP_RX_UNKNOWN_KEY:
+    case DCO_DROP_RX_EPOCH_AHEAD: dco_counter_add(&peer->rx_unknown_key_id, packets); break;
+    case DCO_DROP_RX_EPOCH_PAST:
+    case DCO_DROP_RX_REPLAY: dco_counter_add(&peer->rx_replay_errors, packets); break;
+    case DCO_DROP_RX_SOURCE: dco_counter_add(&peer->rx_source_errors, packets); break;
+    case DCO_DROP_RX_RATE_LIMIT: dco_counter_add(&peer->rx_rate_limited, packets); break;
+    case DCO_DROP_RX_FORWARD_DENIED: dco_counter_add(&peer->rx_forward_denied, packets); break;
+    default: break;
+    }
+}
+
 /* --- control port --- */
 
 void dco_receive_punt(struct dco_receive *receive, struct dco_transport *transport,
@@ -163,13 +181,13 @@ static bool is_ip(const uint8_t *packet, uint32_t size)
 }
 
 /* Routers have told of congestion, or may have. */
-static bool take_mark(struct dco_receive *receive, const struct dco_peer *peer, uint8_t *packet,
+static bool take_mark(struct dco_receive *receive, struct dco_peer *peer, uint8_t *packet,
                       uint8_t tos)
 {
     if (atomic_load_explicit(&peer->ecn, memory_order_relaxed) == DCO_ECN_OFF
         || dco_ecn_decapsulate(packet, tos))
         return true;
-    dco_receive_drop(receive, DCO_DROP_RX_ECN, 1);
+    dco_receive_lose(receive, peer, DCO_DROP_RX_ECN, 1);
     return false;
 }
 
@@ -180,7 +198,7 @@ static void receive_inner(struct dco_receive *receive, struct dco_transport *tra
     uint32_t features;
 
     if (size == 0) {
-        dco_receive_drop(receive, DCO_DROP_RX_EMPTY, 1);
+        dco_receive_lose(receive, peer, DCO_DROP_RX_EMPTY, 1);
         return;
     }
     if (!is_ip(packet, size)) {
@@ -193,8 +211,7 @@ static void receive_inner(struct dco_receive *receive, struct dco_transport *tra
         return;
     }
     if (!source_allowed(receive, peer, packet)) {
-        dco_counter_add(&peer->rx_source_errors, 1);
-        dco_receive_drop(receive, DCO_DROP_RX_SOURCE, 1);
+        dco_receive_lose(receive, peer, DCO_DROP_RX_SOURCE, 1);
         return;
     }
     if (dco_ecn_matters(train->tos) && !take_mark(receive, peer, packet, train->tos))
@@ -237,17 +254,10 @@ static enum dco_drop open_epoch_packet(struct dco_receive *receive, struct dco_p
         dco_worker_kick(receive->worker);
     if (epoch.soon)
         dco_engine_key_event(receive->engine, peer, key, DCO_EVENT_KEY_SOON);
-    switch (drop) {
-    case DCO_DROP_NONE:
+    if (!drop) {
         opened->inner = packet + DCO_WIRE_EPOCH_AAD;
         opened->size = size - DCO_WIRE_EPOCH_OVERHEAD;
         opened->newest = epoch.newest;
-        break;
-    case DCO_DROP_RX_DECRYPT: dco_counter_add(&peer->rx_decrypt_errors, 1); break;
-    case DCO_DROP_RX_EPOCH_AHEAD: dco_counter_add(&peer->rx_unknown_key_id, 1); break;
-    case DCO_DROP_RX_EPOCH_PAST:
-    case DCO_DROP_RX_REPLAY: dco_counter_add(&peer->rx_replay_errors, 1); break;
-    default: break;
     }
     return drop;
 }
@@ -259,10 +269,8 @@ static enum dco_drop open_packet(struct dco_receive *receive, struct dco_peer *p
     struct dco_key *key = dco_keyslots_find(&peer->keys, dco_wire_key_id(packet));
     uint32_t packet_id;
 
-    if (!key) {
-        dco_counter_add(&peer->rx_unknown_key_id, 1);
+    if (!key)
         return DCO_DROP_RX_UNKNOWN_KEY;
-    }
     if (key->epochs)
         return open_epoch_packet(receive, peer, key, packet, size, opened);
     if (size < DCO_WIRE_OVERHEAD)
@@ -272,14 +280,11 @@ static enum dco_drop open_packet(struct dco_receive *receive, struct dco_peer *p
     packet_id = dco_load32(packet + DCO_WIRE_HEADER);
     if (!dco_aead_open(&key->opening, packet, size)) {
         key->forgeries++;
-        dco_counter_add(&peer->rx_decrypt_errors, 1);
         return DCO_DROP_RX_DECRYPT;
     }
     count_open(receive, peer, key, size - DCO_WIRE_OVERHEAD);
-    if (!dco_pktid_accept(&key->window, packet_id, receive->now_ns / 1000000000u)) {
-        dco_counter_add(&peer->rx_replay_errors, 1);
+    if (!dco_pktid_accept(&key->window, packet_id, receive->now_ns / 1000000000u))
         return DCO_DROP_RX_REPLAY;
-    }
     opened->inner = packet + DCO_WIRE_OVERHEAD;
     opened->size = size - DCO_WIRE_OVERHEAD;
     opened->newest = key->window.newest == packet_id;
@@ -321,7 +326,7 @@ void dco_receive_data(struct dco_receive *receive, struct dco_transport *transpo
     dco_counter_add(&peer->link_rx_bytes, size);
     reason = open_packet(receive, peer, packet, size, &opened);
     if (reason) {
-        dco_receive_drop(receive, reason, 1);
+        dco_receive_lose(receive, peer, reason, 1);
         return;
     }
     dco_counter_set(&peer->last_received_ns, receive->now_ns);

@@ -70,6 +70,10 @@ static inline void dco_receive_drop(struct dco_receive *receive, enum dco_drop r
     dco_stats_drop(&receive->stats, reason, n);
 }
 
+/* Packets of a peer that went no further. */
+__attribute__((cold)) void dco_receive_lose(struct dco_receive *receive, struct dco_peer *peer,
+                                            enum dco_drop reason, uint64_t packets);
+
 /* Around what one system call brought: in between, packets stay where they are. */
 void dco_receive_begin(struct dco_receive *receive);
 void dco_receive_end(struct dco_receive *receive);

@@ -85,19 +85,20 @@ static inline enum dco_drop seal(struct dco_transmit *transmit, struct dco_peer 
     return drop;
 }
 
-__attribute__((cold)) static void count_drop(struct dco_transmit *transmit, struct dco_peer *peer,
-                                             enum dco_drop reason, uint64_t packets)
+void dco_transmit_drop(struct dco_transmit *transmit, struct dco_peer *peer, enum dco_drop reason,
+                       uint64_t packets)
 {
     dco_stats_drop(&transmit->stats, reason, packets);
+    if (!peer)
+        return;
+    dco_counter_add(&peer->tx_dropped, packets);
     switch (reason) {
     case DCO_DROP_TX_NO_KEY: dco_counter_add(&peer->tx_no_key, packets); break;
     case DCO_DROP_TX_KEY_EXHAUSTED: dco_counter_add(&peer->tx_iv_exhausted, packets); break;
     case DCO_DROP_TX_ENCRYPT: dco_counter_add(&peer->tx_encrypt_errors, packets); break;
     case DCO_DROP_TX_NO_TRANSPORT: dco_counter_add(&peer->tx_no_transport, packets); break;
-    case DCO_DROP_TX_GSO:
-        if (peer)
-            dco_counter_add(&peer->tx_gso_errors, packets);
-        break;
+    case DCO_DROP_TX_GSO: dco_counter_add(&peer->tx_gso_errors, packets); break;
+    case DCO_DROP_TX_RATE_LIMIT: dco_counter_add(&peer->tx_rate_limited, packets); break;
     default: break;
     }
 }
@@ -134,7 +135,7 @@ __attribute__((noinline)) static bool seal_or_count(struct dco_transmit *transmi
     enum dco_drop drop = key ? seal(transmit, peer, key, data, size) : DCO_DROP_TX_NO_KEY;
 
     if (drop)
-        count_drop(transmit, peer, drop, 1);
+        dco_transmit_drop(transmit, peer, drop, 1);
     return !drop;
 }
 
@@ -178,7 +179,7 @@ static inline void transmit_segments(struct dco_transmit *transmit, struct dco_p
     while (dco_gso_next(&transmit->gso, &segment, &size)) {
         enum dco_drop drop = seal(transmit, peer, key, segment, size);
         if (drop) {
-            count_drop(transmit, peer, drop, 1);
+            dco_transmit_drop(transmit, peer, drop, 1);
             continue;
         }
         bytes += size;
@@ -266,7 +267,7 @@ static void transmit_to(struct dco_transmit *transmit, struct dco_peer *peer)
     uint32_t features;
 
     if (!key) {
-        count_drop(transmit, peer, DCO_DROP_TX_NO_KEY, dco_gso_count(&transmit->gso));
+        dco_transmit_drop(transmit, peer, DCO_DROP_TX_NO_KEY, dco_gso_count(&transmit->gso));
         return;
     }
     features = dco_features(peer);
@@ -314,7 +315,7 @@ static void transmit_packet(struct dco_transmit *transmit, const struct dco_vnet
         hand_group(transmit, vnet, packet, size);
     drop = dco_gso_begin(&transmit->gso, vnet, packet, size);
     if (drop) {
-        count_drop(transmit, peer, drop, 1);
+        dco_transmit_drop(transmit, peer, drop, 1);
         dco_counter_add(&transmit->stats.tun_read_packets, 1);
         return;
     }
@@ -501,7 +502,7 @@ static void transmit_forwarded(struct dco_transmit *transmit, struct dco_peer *p
     drop = peer ? dco_gso_begin(&transmit->gso, NULL, packet, size) : DCO_DROP_TX_NO_PEER;
     transmit->from_peer = true;
     if (drop)
-        dco_stats_drop(&transmit->stats, drop, 1);
+        dco_transmit_drop(transmit, peer, drop, 1);
     else
         transmit_to(transmit, peer);
     transmit->from_peer = false;

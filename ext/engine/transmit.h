@@ -51,6 +51,10 @@ bool dco_transmit_message(struct dco_worker *worker, const struct dco_peer *peer
 /* What a message may take of the queue of a connection. */
 uint32_t dco_transmit_message_bytes(size_t size);
 
+/* Counts packets that went no further; of the peer, too, unless it is NULL. */
+__attribute__((cold)) void dco_transmit_drop(struct dco_transmit *transmit, struct dco_peer *peer,
+                                             enum dco_drop reason, uint64_t packets);
+
 /* Seals what is left of transmit->gso. */
 void dco_transmit_segments(struct dco_transmit *transmit, struct dco_peer *peer,
                            struct dco_key *key);

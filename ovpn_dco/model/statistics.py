@@ -17,7 +17,9 @@ class PeerStats:
     link: DATA_V2 packets as on the wire without IP and UDP headers, received ones before they are
     authenticated. vpn: inner packets that were delivered or sealed; a super-packet counts as the
     packets that it becomes. The errors are those of the Linux driver's error list, but for
-    `tx_rate_limited` and `rx_rate_limited`, packets beyond a rate limit. A keepalive that is due
+    `tx_rate_limited` and `rx_rate_limited`, packets beyond a rate limit. `rx_dropped` and
+    `tx_dropped` are packets that were lost for any reason, those of the other counters included,
+    but for what found its worker too busy. A keepalive that is due
     and cannot be sealed counts as any other packet: without a key as `tx_no_key`."""
 
     link_rx_bytes: int = 0
@@ -35,12 +37,14 @@ class PeerStats:
     rx_source_errors: int = 0
     rx_forward_denied: int = 0
     rx_rate_limited: int = 0
+    rx_dropped: int = 0
     tx_encrypt_errors: int = 0
     tx_iv_exhausted: int = 0
     tx_no_key: int = 0
     tx_no_transport: int = 0
     tx_gso_errors: int = 0
     tx_rate_limited: int = 0
+    tx_dropped: int = 0
     keepalive_rx: int = 0
     keepalive_tx: int = 0
     messages_tx: int = 0

@@ -64,13 +64,13 @@ def check_flipped(lab: Lab, peer: LabPeer, bad: bytes, position: int, bit: int) 
         assert not outcome.peers
     elif position == 0:
         outcome.assert_dropped(DropReason.RX_UNKNOWN_KEY)
-        assert outcome.peers == {7: {**link(bad), "rx_unknown_key_id": 1}}
+        assert outcome.peers == {7: {**link(bad), "rx_unknown_key_id": 1, "rx_dropped": 1}}
     elif position < 4:
         outcome.assert_dropped(DropReason.RX_UNKNOWN_PEER)
         assert not outcome.peers
     else:
         outcome.assert_dropped(DropReason.RX_DECRYPT)
-        assert outcome.peers == {7: {**link(bad), "rx_decrypt_errors": 1}}
+        assert outcome.peers == {7: {**link(bad), "rx_decrypt_errors": 1, "rx_dropped": 1}}
 
 
 def test_truncated_at_every_length(lab: Lab, alice: LabPeer) -> None:
@@ -80,10 +80,10 @@ def test_truncated_at_every_length(lab: Lab, alice: LabPeer) -> None:
         outcome = lab.deliver(short, sock=alice.socket)
         if size < OVERHEAD:
             outcome.assert_dropped(DropReason.RX_RUNT)
-            assert outcome.peers == ({7: link(short)} if size >= 4 else {})
+            assert outcome.peers == ({7: {**link(short), "rx_dropped": 1}} if size >= 4 else {})
         else:
             outcome.assert_dropped(DropReason.RX_DECRYPT)
-            assert outcome.peers == {7: {**link(short), "rx_decrypt_errors": 1}}
+            assert outcome.peers == {7: {**link(short), "rx_decrypt_errors": 1, "rx_dropped": 1}}
     assert len(lab.deliver(good, sock=alice.socket).inner) == 1
 
 
@@ -132,7 +132,7 @@ def test_wrong_peer_id(lab: Lab, alice: LabPeer) -> None:
     misled = alice.forge.seal(packet_from(alice), peer_id=8)
     outcome = lab.deliver(misled, sock=alice.socket)
     outcome.assert_dropped(DropReason.RX_DECRYPT)
-    assert outcome.peers == {8: {**link(misled), "rx_decrypt_errors": 1}}
+    assert outcome.peers == {8: {**link(misled), "rx_decrypt_errors": 1, "rx_dropped": 1}}
     assert bob.peer.remote == bob.address
     assert_still_works(lab, alice)
     assert_still_works(lab, bob)
@@ -167,7 +167,7 @@ def test_wrong_key_id(lab: Lab, alice: LabPeer) -> None:
         datagram = alice.forge.seal(packet_from(alice), key_id=key_id)
         outcome = lab.deliver(datagram, sock=alice.socket)
         outcome.assert_dropped(DropReason.RX_UNKNOWN_KEY)
-        assert outcome.peers == {7: {**link(datagram), "rx_unknown_key_id": 1}}
+        assert outcome.peers == {7: {**link(datagram), "rx_unknown_key_id": 1, "rx_dropped": 1}}
 
 
 def test_key_of_the_other_slot(lab: Lab, alice: LabPeer) -> None:
@@ -206,7 +206,7 @@ def test_packet_id_zero(lab: Lab, alice: LabPeer) -> None:
     datagram = alice.forge.seal(packet_from(alice), packet_id=0)
     outcome = lab.deliver(datagram, sock=alice.socket)
     outcome.assert_dropped(DropReason.RX_REPLAY)
-    assert outcome.peers == {7: {**link(datagram), "rx_replay_errors": 1}}
+    assert outcome.peers == {7: {**link(datagram), "rx_replay_errors": 1, "rx_dropped": 1}}
 
 
 def test_replayed(lab: Lab, alice: LabPeer) -> None:

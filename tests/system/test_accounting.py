@@ -58,12 +58,17 @@ def unaccounted(site: Site, gone: list[PeerDeleted]) -> dict[str, int]:
     arrived = (
         stats.udp_receive_packets + stats.tcp_receive_packets + stats.drops[DropReason.RX_STREAM]
     )
+    of_peers = sum(
+        peers[name]
+        for name in ("vpn_rx_packets", "keepalive_rx", "rx_unsupported_protocol", "rx_dropped")
+    )
     left = stats.udp_send_packets + stats.tcp_send_packets
     inner = stats.tun_read_packets + peers["keepalive_tx"] + stats.peer_messages
     return {
         "to be sealed": inner - sent,
         "received by the socket": arrived - received,
         "sent by the socket": left - peers["link_tx_packets"],
+        "received of peers": peers["link_rx_packets"] - of_peers,
         "delivered to the interface": stats.tun_write_packets - peers["vpn_rx_packets"],
     }
 

@@ -155,6 +155,7 @@ def test_a_datagram_says_why_it_was_not_sent(target: Target, path: Path) -> None
         target.host.send(DOWN)
         eventually(target.host.drops)
     (packet,) = capture.read(path).packets
+    assert target.peer.stats().tx_dropped == 1
     assert (packet.drop, packet.words["packet"]) == ("tx_send", "1")
     assert packet.ends[1] == ("255.255.255.255", 9)
 

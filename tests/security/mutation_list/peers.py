@@ -15,6 +15,20 @@ def floats(name: str) -> str:
 
 
 MUTATIONS = [
+    Mutation(
+        "peer-loses-in-silence",
+        "tests/security/test_receive_checks.py::test_wrong_key_id",
+        "ext/engine/receive.c",
+        "    dco_counter_add(&peer->rx_dropped, packets);\n",
+        "",
+    ),
+    Mutation(
+        "peer-is-lost-to-in-silence",
+        "tests/unit/test_trace.py::test_a_datagram_says_why_it_was_not_sent",
+        "ext/engine/transmit.c",
+        "    dco_counter_add(&peer->tx_dropped, packets);\n",
+        "",
+    ),
     # Float
     Mutation(
         "any-packet-moves",
