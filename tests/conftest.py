@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,5 +107,7 @@ class SkipPolice:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Whoever is told to end ends what it has started: floods, servers, namespaces.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if os.environ.get("CI"):
         config.pluginmanager.register(SkipPolice(), "skip-police")
