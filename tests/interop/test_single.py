@@ -240,6 +240,32 @@ def test_twenty_clients_at_once(make_stage: MakeStage) -> None:
     server.wait_for(server.words.goodbye, count=CLIENTS)
 
 
+@both_roles
+def test_clients_reach_each_other(ours: Role, make_stage: MakeStage) -> None:
+    """With `client-to-client`, and a host that forwards nothing."""
+    stage = make_stage(Case(ours=ours), spokes=2)
+    stage.here.run(["sysctl", "-qw", "net.ipv4.ip_forward=0"])
+    server = stage.server(lines="client-to-client\n")
+    first, second = (
+        stage.client(number, identity=issued(Role.CLIENT, f"client-{number}"))
+        for number in range(2)
+    )
+    stage.start(server, first)
+    second.start()
+    second.wait_for(second.words.connected)
+    one, another = stage.topology.spokes
+    addresses = {
+        word.split("/")[0]
+        for spoke in (one, another)
+        for word in spoke.run(["ip", "-4", "-br", "address"]).stdout.split()
+        if word.startswith("10.9.0.")
+    }
+    assert len(addresses) == 2
+    for spoke in (one, another):
+        for address in addresses:
+            ping(spoke, address, size=2000)
+
+
 # Logins
 
 

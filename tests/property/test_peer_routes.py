@@ -4,8 +4,10 @@ each network belongs to the peer that a scan of all routes gives."""
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -80,10 +82,13 @@ class PeerRoutesMachine(RuleBasedStateMachine):
 
     @rule(route=routes())
     def replace(self, route: SeenRoute) -> None:
-        """ip route replace: the first of the key makes way."""
+        """ip route replace: the first of the key makes way; in IPv6 that with gateways for one
+        that has some, since there is only one such."""
         if route in self.table:
             return
         same = self.same(route.key)
+        if route.network.version == 6 and route.gateways:
+            same.sort(key=lambda at: not self.table[at].gateways)
         if same:
             self.table[same[0]] = route
         else:
@@ -149,3 +154,19 @@ class PeerRoutesMachine(RuleBasedStateMachine):
 def test_against_a_scan_of_the_table() -> None:
     few = settings(max_examples=60, stateful_step_count=40, deadline=None)
     run_state_machine_as_test(PeerRoutesMachine, settings=few)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
+def test_the_lowest_metric_wins(network: IpNetwork) -> None:
+    """In whatever order they come, and while the others go."""
+    gateways = GATEWAYS[network.version]
+    metrics = [70, 20, 90, 30]
+    for order in itertools.permutations(range(4)):
+        subject: PeerRoutes[int] = PeerRoutes()
+        for n in range(4):
+            subject.set_addresses(metrics[n], [gateways[n]])
+        for n in order:
+            subject.add(SeenRoute(network, metric=metrics[n], gateways=(gateways[n],)))
+        assert subject.changes() == {network: 20}
+        subject.remove(SeenRoute(network, metric=20, gateways=(gateways[1],)))
+        assert subject.changes() == {network: 30}

@@ -42,7 +42,7 @@ MUTATIONS = [
     # Routes of the system
     Mutation(
         "any-metric-wins",
-        "tests/property/test_peer_routes.py::test_against_a_scan_of_the_table",
+        "tests/property/test_peer_routes.py::test_the_lowest_metric_wins",
         PEER_ROUTES,
         "in sorted(self._keys.get(network, ()), key=lambda key: key[1:]):",
         "in self._keys.get(network, ()):",
