@@ -106,6 +106,7 @@ def _server(config: ServerConfig) -> Lines:
 
 def _shared(config: ClientConfig | ServerConfig) -> Lines:
     yield from _data(config.data)
+    yield from _limits(config.keepalive)
     yield from _mtu(config.mtu)
     yield from _routes(config.routes)
     yield from _lifecycle(config.lifecycle)
@@ -205,7 +206,15 @@ def _data(data: DataChannelConfig) -> Lines:
         yield _line("data-ciphers", ":".join(cipher.value for cipher in data.ciphers))
     yield from _line_unless("auth", data.auth, default.auth)
     yield from _line_unless("reneg-sec", data.renegotiate_s, default.renegotiate_s)
+    yield from _line_unless("reneg-bytes", data.renegotiate_bytes, default.renegotiate_bytes)
+    yield from _line_unless("reneg-pkts", data.renegotiate_packets, default.renegotiate_packets)
     yield from _line_unless("force-tls-key-material-export", data.force_key_export, False)
+
+
+def _limits(keepalive: KeepaliveConfig) -> Lines:
+    if keepalive.inactive_s:
+        yield _line("inactive", keepalive.inactive_s, keepalive.inactive_bytes)
+    yield from _line_unless("session-timeout", keepalive.session_timeout_s, 0)
 
 
 def _mtu(mtu: MtuConfig) -> Lines:
