@@ -4,7 +4,6 @@ The only importer of `_core`."""
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import math
 import os
@@ -698,7 +697,7 @@ class UserspaceBackend:
 def _numbers(setting: PeerSetting) -> tuple[int | None, ...]:
     if isinstance(setting, SourceCheck):
         return (setting.number,)
-    return dataclasses.astuple(setting)
+    return tuple(vars(setting).values())
 
 
 def _bytes_of(data: Buffer) -> memoryview:

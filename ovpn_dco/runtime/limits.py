@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Set
-from dataclasses import asdict
 
 from ..config import DataChannelConfig, KeepaliveConfig
 from ..model import Feature, Limit, PeerLimits
@@ -38,7 +37,7 @@ def limits_of(
 
 def set_limits(peer: Peer, features: Set[Feature], limits: PeerLimits) -> None:
     """Of a new peer: those that are not 0."""
-    wanted = {name: value for name, value in asdict(limits).items() if value}
+    wanted = {name: value for name, value in vars(limits).items() if value}
     if not limits.inactive_s:
         wanted.pop("inactive_bytes", None)
     if wanted and Feature.LIMITS in features:

@@ -9,7 +9,7 @@ import contextlib
 import ipaddress
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
@@ -177,7 +177,7 @@ def merge(first: ClientOverrides, second: ClientOverrides) -> ClientOverrides:
 
 def apply_limits(peer: Peer, overrides: ClientOverrides) -> None:
     """What one client may use of its new peer. `DcoError` where the engine refuses."""
-    limits = {name: value for name, value in asdict(overrides.limits).items() if value is not None}
+    limits = {name: value for name, value in vars(overrides.limits).items() if value is not None}
     if limits:
         peer.set_limits(**limits)
     if overrides.transmit_bits_per_s or overrides.receive_bits_per_s:
