@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
 import re
 import socket
 import struct
@@ -27,6 +28,7 @@ from ovpn_dco.testing import Link, Namespace, Topology
 SYSTEM = [pytest.mark.root, pytest.mark.system, needs_tool("ping", "iperf3")]
 
 PORT = 1194
+FLOOD_NICE = 10
 PATIENCE_S = 20.0  # for something that is certain to come; says nothing about speed
 SERVER_IPV4, SERVER_IPV6 = "10.9.0.1", "fd09::1"
 T = TypeVar("T")
@@ -384,6 +386,15 @@ class RunningPing:
         self._process = namespace.popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        if not interval_s:
+            self._step_aside()
+
+    def _step_aside(self) -> None:
+        """Beside floods in sessions of their own a process that a test starts may get no processor
+        for a minute (seen on Linux 6.18: runnable between vfork and exec)."""
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, FLOOD_NICE)
+        with contextlib.suppress(OSError):  # sched(7), autogroup: the session's is what counts
+            Path(f"/proc/{self._process.pid}/autogroup").write_text(str(FLOOD_NICE))
 
     def stop(self) -> Pings:
         """SIGINT makes it tell its figures; the last answers may still be on their way then."""
