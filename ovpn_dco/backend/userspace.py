@@ -8,62 +8,41 @@ import errno
 import math
 import os
 import select
-import socket
-import stat
 import threading
 import types
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from .. import _core
-from ..errors import DcoError, InvalidArgument, error_for
+from ..errors import DcoError, InvalidArgument
 from ..model import (
-    Address,
     Buffer,
-    Cipher,
     ControlPacket,
     DataKey,
-    DeleteReason,
     DeviceStats,
-    DropReason,
     EpochKey,
     Event,
     Feature,
     ForwardingMode,
-    InterfaceGone,
     KeyInfo,
     KeySlot,
-    KeySwapNeeded,
-    KeySwapReason,
-    Limit,
-    Marking,
     Mode,
-    MssClamp,
-    Multicast,
     Offload,
     Offloads,
-    PathLimit,
-    PeerDeleted,
-    PeerFloated,
-    PeerFloatRefused,
     PeerInfo,
-    PeerLimitReached,
-    PeerLimits,
     PeerSetting,
-    PeerStats,
-    RateLimit,
     SourceCheck,
     StatsTable,
-    TracePoint,
     TraceRecord,
     TraceSettings,
-    TransportFailed,
     TransportInfo,
     TransportKind,
 )
 from ..validation.answers import answer
 from ..validation.rules import PeerAttributes, RawAddress
+from . import readings
 from .base import FindTransport, Interface, PeerRef, ReservedAddress
+from .tun_node import describe_tun_node
 
 FEATURES = frozenset(
     {
@@ -87,21 +66,16 @@ FEATURES = frozenset(
     }
 )
 
-# By their names in the core, which are those in `PeerInfo`.
-SETTINGS: dict[str, tuple[type[PeerSetting], Callable[..., PeerSetting]]] = {
-    "rate_limit": (RateLimit, RateLimit),
-    "source_check": (SourceCheck, lambda number: list(SourceCheck)[number]),
-    "marking": (Marking, Marking.numbered),
-    "limits": (PeerLimits, PeerLimits),
-    "mss_clamp": (MssClamp, MssClamp.numbered),
-    "path_limit": (PathLimit, PathLimit),
-    "multicast": (Multicast, Multicast),
+_EVENTS: dict[int, Callable[[readings.Raw], Event]] = {
+    _core.EVENT_PEER_DELETED: readings.peer_deleted(_core.PEER_COUNTERS),
+    _core.EVENT_PEER_FLOATED: readings.peer_floated,
+    _core.EVENT_PEER_FLOAT_REFUSED: readings.peer_float_refused,
+    _core.EVENT_KEY_SOON: readings.key_soon,
+    _core.EVENT_KEY_EXHAUSTED: readings.key_exhausted,
+    _core.EVENT_LIMIT_REACHED: readings.limit_reached,
+    _core.EVENT_TRANSPORT_FAILED: readings.transport_failed,
+    _core.EVENT_INTERFACE_GONE: readings.interface_gone,
 }
-
-TUN_NODE = "/dev/net/tun"
-
-_EPOCH_ID = 2  # DCO_TRACE_EPOCH_ID
-_EPOCH_COUNTER = (1 << 48) - 1
 
 
 class _Answers:
@@ -123,94 +97,6 @@ class _Answers:
     ) -> None:
         if isinstance(error, OSError) and not isinstance(error, DcoError):
             raise answer(self.command, error.errno or 0, error.strerror or "") from None
-
-
-def describe_tun_node(error: OSError, path: str = TUN_NODE) -> DcoError:
-    """Why no TUN could be opened: names the node with its mode and owner, or what is missing."""
-    number = error.errno or errno.EIO
-    try:
-        status = os.stat(path)
-    except OSError as missing:
-        text = f"{path} is not there ({missing.strerror}): load the tun module, or bind the node in"
-        return error_for(missing.errno or number, text)
-    node = f"{path} (mode {stat.filemode(status.st_mode)}, owner {status.st_uid}:{status.st_gid})"
-    if not os.access(path, os.R_OK | os.W_OK):
-        return error_for(
-            errno.EACCES, f"{node} cannot be opened by user {os.geteuid()}: it needs read and write"
-        )
-    if number in (errno.EPERM, errno.EACCES):
-        text = f"{node} opens, but making an interface needs CAP_NET_ADMIN over the namespace"
-        return error_for(number, text)
-    return error_for(number, f"{node} cannot make an interface: {error.strerror}")
-
-
-def _address(raw: tuple[bytes, int, int] | None) -> Address | None:
-    if raw is None:
-        return None
-    ip, port, scope = raw
-    if len(ip) == 4:
-        return socket.inet_ntop(socket.AF_INET, ip), port
-    return socket.inet_ntop(socket.AF_INET6, ip), port, 0, scope
-
-
-def _host(ip: bytes) -> str | None:
-    if not any(ip):
-        return None
-    return socket.inet_ntop(socket.AF_INET if len(ip) == 4 else socket.AF_INET6, ip)
-
-
-def _ago(then_ns: int, now_ns: int) -> float | None:
-    return max(now_ns - then_ns, 0) / 1e9 if then_ns else None
-
-
-def _stats(values: tuple[int, ...]) -> PeerStats:
-    return PeerStats(**dict(zip(_core.PEER_COUNTERS, values, strict=True)))
-
-
-def _event(raw: tuple[Any, ...]) -> Event:
-    kind, sequence, peer_id, generation, remote, local, key_id, reason, stats, *rest = raw
-    _, error, limits = rest
-    peer = {"sequence": sequence, "peer_id": peer_id, "generation": generation}
-    where: dict[str, Any] = {"remote": _address(remote), "local": _address(local)}
-    if kind == _core.EVENT_PEER_DELETED:
-        return PeerDeleted(**peer, reason=DeleteReason(reason), stats=_stats(stats))
-    if kind == _core.EVENT_PEER_FLOATED:
-        return PeerFloated(**peer, **where)
-    if kind == _core.EVENT_PEER_FLOAT_REFUSED:
-        return PeerFloatRefused(**peer, **where)
-    if kind == _core.EVENT_KEY_SOON:
-        return KeySwapNeeded(**peer, key_id=key_id, reason=KeySwapReason.SOON)
-    if kind == _core.EVENT_KEY_EXHAUSTED:
-        return KeySwapNeeded(**peer, key_id=key_id, reason=KeySwapReason.EXHAUSTED)
-    if kind == _core.EVENT_LIMIT_REACHED:
-        return PeerLimitReached(**peer, limits=Limit(limits))
-    if kind == _core.EVENT_TRANSPORT_FAILED:
-        return TransportFailed(sequence=sequence, transport=None, errno=error)
-    return InterfaceGone(sequence=sequence, errno=error)
-
-
-def _trace_record(raw: tuple[Any, ...]) -> TraceRecord:
-    time_ns, point, drop, peer_id, generation, form, packet_id, key_id, stream, *rest = raw
-    remote, local, size, packets, lost, data = rest
-    epoch = packet_id >> 48 if form == _EPOCH_ID else None
-    return TraceRecord(
-        time_ns=time_ns,
-        point=TracePoint(point),
-        drop=DropReason(drop) if drop else None,
-        peer=(peer_id, generation) if generation else None,
-        key_id=key_id if form else None,
-        epoch=epoch,
-        packet_id=(packet_id & _EPOCH_COUNTER if epoch is not None else packet_id)
-        if form
-        else None,
-        stream=stream,
-        remote=remote,
-        local=local,
-        size=size,
-        packets=packets,
-        lost=lost,
-        data=data,
-    )
 
 
 class UserspaceBackend:
@@ -330,18 +216,8 @@ class UserspaceBackend:
 
     def stats(self) -> DeviceStats:
         with _Answers("stats"):
-            counters, drops, tx_batches, rx_batches, *totals = self._engine.stats()
-        peers, transports, retired = totals
-        return DeviceStats(
-            **dict(zip(_core.ENGINE_COUNTERS, counters, strict=True)),
-            drops=types.MappingProxyType(dict(zip(DropReason, drops, strict=True))),
-            tx_batches=tx_batches,
-            rx_batches=rx_batches,
-            peers=peers,
-            transports=transports,
-            retired=retired,
-            offloads=self.offloads(),
-        )
+            raw = self._engine.stats()
+        return readings.device_stats(_core.ENGINE_COUNTERS, raw, self.offloads())
 
     def stats_table(self) -> StatsTable:
         with _Answers("stats_table"):
@@ -369,7 +245,7 @@ class UserspaceBackend:
     def trace_read(self, maximum: int) -> list[TraceRecord]:
         with _Answers("trace_read"):
             records = _core.trace_read(self._engine, maximum)
-        return [_trace_record(raw) for raw in records]
+        return [readings.trace_record(raw) for raw in records]
 
     def trace_lost(self) -> int:
         with _Answers("trace_read"):
@@ -405,22 +281,12 @@ class UserspaceBackend:
     def receive_control(self, maximum: int, find: FindTransport) -> list[ControlPacket]:
         with _Answers("receive"):
             packets = self._engine.receive_control(maximum)
-        return [
-            ControlPacket(
-                data=data,
-                transport=find(transport),
-                remote=_address(remote),
-                local=_address(local),
-                peer_id=None if peer_id < 0 else peer_id,
-                sequence=sequence,
-            )
-            for sequence, transport, peer_id, remote, local, data in packets
-        ]
+        return [readings.control_packet(raw, find(raw[1])) for raw in packets]
 
     def poll_events(self, maximum: int) -> list[tuple[int, Event]]:
         with _Answers("poll_events"):
             events = self._engine.poll_events(maximum)
-        return [(raw[9], _event(raw)) for raw in events]
+        return [(raw[9], _EVENTS[raw[0]](raw)) for raw in events]
 
     # Transports
 
@@ -454,26 +320,7 @@ class UserspaceBackend:
     def transport_info(self, transport: int) -> TransportInfo:
         with _Answers("query_transport"):
             raw = self._engine.query_transport(transport)
-        kind, sockets, local, remote, send_buffer, receive_buffer, offloads, peers = raw[:8]
-        overflows, icmp_errors, waiting, trials, accepted, refused, expired, failed = raw[8:]
-        return TransportInfo(
-            kind=TransportKind(kind),
-            sockets=sockets,
-            local=_address(local),
-            remote=_address(remote),
-            send_buffer=send_buffer,
-            receive_buffer=receive_buffer,
-            offloads=Offload(offloads),
-            peers=peers,
-            receive_overflows=overflows,
-            icmp_errors=icmp_errors,
-            waiting=waiting,
-            trials=trials,
-            accepted=accepted,
-            refused=refused,
-            expired=expired,
-            failed=failed,
-        )
+        return readings.transport_info(raw)
 
     def send_control(
         self, transport: int, data: Buffer, remote: RawAddress | None, local: RawAddress | None
@@ -511,9 +358,8 @@ class UserspaceBackend:
             )
 
     def set_feature(self, peer: PeerRef, setting: PeerSetting) -> None:
-        name = next(name for name, (kind, _) in SETTINGS.items() if isinstance(setting, kind))
         with _Answers("set_peer"):
-            self._engine.set_peer(*peer, settings={name: _numbers(setting)})
+            self._engine.set_peer(*peer, settings=readings.numbers_of(setting))
 
     def send_message(self, peer: PeerRef, data: Buffer) -> None:
         with _Answers("send_message"):
@@ -526,28 +372,7 @@ class UserspaceBackend:
     def peer_info(self, peer: PeerRef) -> PeerInfo:
         with _Answers("query_peer"):
             raw = self._engine.query_peer(*peer)
-        peer_id, generation, tx_id, transport, remote, local, ipv4, ipv6 = raw[:8]
-        interval_s, timeout_s, stats, received_ns, sent_ns, now_ns = raw[8:14]
-        settings, path_mtu, mss = raw[14:]
-        features: dict[str, Any] = {n: read(*settings[n]) for n, (_, read) in SETTINGS.items()}
-        return PeerInfo(
-            peer_id=peer_id,
-            generation=generation,
-            tx_id=tx_id,
-            transport_id=transport,
-            remote=_address(remote),
-            local=_address(local),
-            vpn_ipv4=_host(ipv4),
-            vpn_ipv6=_host(ipv6),
-            keepalive_interval_s=interval_s,
-            keepalive_timeout_s=timeout_s,
-            last_received_s=_ago(received_ns, now_ns),
-            last_sent_s=_ago(sent_ns, now_ns),
-            stats=_stats(stats),
-            path_mtu=path_mtu or None,
-            mss=mss or None,
-            **features,
-        )
+        return readings.peer_info(_core.PEER_COUNTERS, raw)
 
     def peers(self) -> list[PeerRef]:
         with _Answers("peers"):
@@ -612,16 +437,7 @@ class UserspaceBackend:
     def key_info(self, peer: PeerRef, slot: KeySlot) -> KeyInfo:
         with _Answers("query_key"):
             raw = self._engine.query_key(*peer, int(slot))
-        key_id, cipher, size, sealed, usage, send_epoch, receive_epoch, vaes_gcm = raw
-        return KeyInfo(
-            key_id=key_id,
-            cipher=Cipher.find(cipher, size),
-            packets_sealed=sealed,
-            usage=usage,
-            send_epoch=send_epoch or None,
-            receive_epoch=receive_epoch or None,
-            vaes_gcm=vaes_gcm,
-        )
+        return readings.key_info(raw)
 
     # State: see `ovpn_dco.state`
 
@@ -692,12 +508,6 @@ class UserspaceBackend:
     def lookup_route(self, ip: bytes) -> PeerRef:
         with _Answers("lookup_route"):
             return self._engine.lookup_route(ip)
-
-
-def _numbers(setting: PeerSetting) -> tuple[int | None, ...]:
-    if isinstance(setting, SourceCheck):
-        return (setting.number,)
-    return tuple(vars(setting).values())
 
 
 def _bytes_of(data: Buffer) -> memoryview:

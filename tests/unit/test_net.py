@@ -16,7 +16,7 @@ from support import needs_root
 
 import ovpn_dco as dco
 from ovpn_dco import Mode
-from ovpn_dco.backend.userspace import describe_tun_node
+from ovpn_dco.backend.tun_node import describe_tun_node
 from ovpn_dco.net import open_namespace, run_in_namespace
 from ovpn_dco.testing import Namespace
 
