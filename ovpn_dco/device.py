@@ -6,15 +6,12 @@ import contextlib
 import errno
 import logging
 import os
-import threading
 import types
 import warnings
-import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from socket import SOL_SOCKET
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
-from . import net
+from . import net, registry
 from .backend.base import Backend
 from .control import ControlPort, EventPort
 from .forwarding import Forwarding
@@ -31,28 +28,23 @@ from .model import (
     SourceCheck,
     StatsTable,
     TracePoint,
-    TransportKind,
 )
+from .opening import Opening, Request, require_userspace, source_check_of
 from .peer import Peer, Peers, PeerSpec
 from .routes import Routes
 from .state import (
     DeviceState,
     permits_of,
-    read,
     restore_peers,
     restore_transports,
     write,
 )
-from .transport import SO_COOKIE, Transport
-from .validation import settings
+from .transport import Transport
 from .validation.arguments import (
     bounded,
-    descriptors_of,
-    integer,
-    interface_addresses,
     offloads_of,
 )
-from .validation.rules import DEVICE_OPEN, DeviceAttributes, check, refuse
+from .validation.rules import refuse
 
 if TYPE_CHECKING:
     import socket
@@ -63,7 +55,6 @@ if TYPE_CHECKING:
 
 MTU_DEFAULT = 1420
 MAX_PEERS_DEFAULT = 65536
-TRIALS_MAX = 65535
 RESERVE_DEFAULT = 4096  # packet ids
 PACKET_ID_MAX = 0xFFFFFFFF
 COPIES_DEFAULT = 10_000
@@ -78,31 +69,21 @@ class Device:
     Any thread may call anything at any time. A call either takes effect or raises a `DcoError` and
     changes nothing; after `close`, and in a forked child, every call raises DeviceClosed."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        *,
-        mode: Mode,
-        inner: InnerSide,
-        source_check: SourceCheck,
-        icmp_unreachable: bool,
-        max_peers: int,
-    ) -> None:
+    def __init__(self, backend: Backend, opening: Opening, inner: InnerSide) -> None:
         self._backend = backend
-        self._mode = mode
-        self._check = source_check
-        self._icmp_unreachable = icmp_unreachable
-        self._max_peers = max_peers
+        self._mode = opening.mode
+        self._check = opening.source_check
+        self._icmp_unreachable = opening.icmp_unreachable
+        self._max_peers = opening.attributes.max_peers
         self._inner = inner
         self._trace: Trace | None = None
-        self._peers = Peers(backend, mode)
+        self._peers = Peers(backend, self._mode)
         self._events = EventPort(self._peers)
         self.control = ControlPort(backend, self._peers.transports)
         self.routes = Routes(self._peers, inner)
         self.forwarding = Forwarding(self._peers, inner)
         self._copies_per_s = 0
-        with _registry:
-            _devices.add(self)
+        registry.enter(self)
 
     # Lifecycle
 
@@ -163,63 +144,30 @@ class Device:
         Raises InvalidArgument or OutOfRange naming the argument, UnsupportedError for what the
         back end lacks, AlreadyExists or Busy for a name in use, PermissionDenied and others naming
         /dev/net/tun with its mode and owner."""
-        state = None if restore is None else read(restore, mode)
-        fds = [integer("descriptors", fd) for fd in descriptors]
-        if state is not None:
-            if tun_fd is not None:
-                raise refuse(errno.EINVAL, "tun_fd", "is among the descriptors of a restored state")
-            if workers not in (None, state.workers):
-                raise refuse(errno.EINVAL, "workers", f"of the state are {state.workers}")
-            workers, source_check = state.workers, source_check or state.source_check
-            if icmp_unreachable is None:
-                icmp_unreachable = state.icmp_unreachable
-            max_peers = max(max_peers, state.max_peers)
-            tun_fd = fds[: state.tun_queues]
-        if len(fds) != (state.descriptors if state else 0):
-            needed = state.descriptors if state else 0
-            raise refuse(errno.EINVAL, "descriptors", f"must be {needed}, those of the state")
-        attributes = DeviceAttributes(
-            name=name,
-            mode=mode,
-            mtu=integer("mtu", mtu),
-            max_peers=integer("max_peers", max_peers),
-            workers=None if workers is None else integer("workers", workers),
-            single_thread=single_thread,
-            tun_fd=None if tun_fd is None else descriptors_of(tun_fd),
-            persist=persist,
-            owner=None if owner is None else integer("owner", owner),
+        opening = Opening.of(
+            Request(
+                name=name,
+                mode=mode,
+                mtu=mtu,
+                addresses=addresses,
+                tun_fd=tun_fd,
+                workers=workers,
+                single_thread=single_thread,
+                offloads=offloads,
+                source_check=source_check,
+                icmp_unreachable=icmp_unreachable,
+                max_peers=max_peers,
+                persist=persist,
+                owner=owner,
+                restore=restore,
+                descriptors=descriptors,
+            )
         )
-        check(DEVICE_OPEN, attributes)
-        packed_addresses = interface_addresses(addresses)
-        allowed = offloads_of(offloads)
-        verdict = _source_check(source_check, mode)
-        _require_userspace(backend, frozenset(require))
-        from .backend.userspace import UserspaceBackend
-
-        engine = UserspaceBackend(
-            mode=mode,
-            source_check=verdict,
-            max_peers=max_peers,
-            offloads=allowed,
-            workers=workers or 1,
-            single_thread=_single_thread(single_thread, workers),
-            icmp_unreachable=bool(icmp_unreachable),
-        )
-        inner = InnerSide(engine, attributes, netns)
-        device = cls(
-            engine,
-            mode=mode,
-            inner=inner,
-            source_check=verdict,
-            icmp_unreachable=bool(icmp_unreachable),
-            max_peers=max_peers,
-        )
+        require_userspace(backend, frozenset(require))
+        engine = opening.make_engine()
+        device = cls(engine, opening, InnerSide(engine, opening.attributes, netns))
         try:
-            inner.open(engine, packed_addresses, up)
-            if tun_fd is not None and state is None:
-                inner.check_framing()
-            if state is not None:
-                device._restore(engine, state, fds[state.tun_queues :])
+            device._set_up(engine, opening, up=up)
             if start:
                 device.start()
         except BaseException:
@@ -227,6 +175,13 @@ class Device:
             raise
         logger.info("%s: %s back end, %s mode", device.name, device.backend, mode.name)
         return device
+
+    def _set_up(self, engine: UserspaceBackend, opening: Opening, *, up: bool) -> None:
+        self._inner.open(engine, opening.addresses, up)
+        if opening.adopts:
+            self._inner.check_framing()
+        if opening.state is not None:
+            self._restore(engine, opening.state, opening.sockets)
 
     def _restore(self, engine: UserspaceBackend, state: DeviceState, fds: Sequence[int]) -> None:
         numbers = restore_transports(engine, self._peers.transports, state, fds)
@@ -294,6 +249,17 @@ class Device:
                 self._trace.close()
         self._backend.close()
         self._inner.close()
+
+    # What the registry sees of it
+
+    def _holds(self, cookie: bytes) -> bool:
+        return self._peers.transports.holds(cookie)
+
+    def _freeze(self) -> None:
+        self._backend.freeze()
+
+    def _thaw(self) -> None:
+        self._backend.thaw()
 
     def _forget(self) -> None:
         self._backend.forget()
@@ -397,7 +363,7 @@ class Device:
     def set_source_check(self, source_check: SourceCheck | str) -> None:
         """Changes the check of inner source addresses while traffic flows, for all peers but those
         that have one of their own by `Peer.set_source_check`."""
-        verdict = _source_check(source_check, self._mode)
+        verdict = source_check_of(source_check, self._mode)
         self._backend.set_source_check(verdict)
         self._check = verdict
 
@@ -479,15 +445,8 @@ class Device:
         a router does; see `Peer.set_path_limit`. Buffers are in bytes (None: 4 MiB each;
         `Transport.info` tells the sizes in effect). NotASocket, UnsupportedError, InvalidArgument
         for one that is not bound, Busy."""
-        fd, cookie = _identify(sock)
-        sizes = {
-            "send_buffer": _buffer_size("send_buffer", send_buffer),
-            "receive_buffer": _buffer_size("receive_buffer", receive_buffer),
-        }
-        return self._attach(
-            cookie,
-            TransportKind.UDP,
-            lambda: self._backend.attach_udp(fd, df=bool(df), **sizes),
+        return self._peers.transports.attach_udp(
+            sock, df=bool(df), send_buffer=send_buffer, receive_buffer=receive_buffer
         )
 
     def attach_tcp(
@@ -505,13 +464,8 @@ class Device:
         makes it wait: the peer gets it first. Buffers are in bytes (None: the kernel tunes them).
         The connection's end deletes its peer and is told by `TransportFailed`. NotASocket,
         UnsupportedError, DcoError with ENOTCONN, InvalidArgument for one that listens, Busy."""
-        fd, cookie = _identify(sock)
-        sizes = {
-            "send_buffer": _buffer_size("send_buffer", send_buffer),
-            "receive_buffer": _buffer_size("receive_buffer", receive_buffer),
-        }
-        return self._attach(
-            cookie, TransportKind.TCP, lambda: self._backend.attach_tcp(fd, **sizes)
+        return self._peers.transports.attach_tcp(
+            sock, send_buffer=send_buffer, receive_buffer=receive_buffer
         )
 
     def listen_tcp(
@@ -530,24 +484,12 @@ class Device:
         for `deadline_s` seconds. Nothing is sent to a client that has not sent a packet.
 
         NotASocket, UnsupportedError, InvalidArgument for a socket that does not listen, Busy."""
-        fd, cookie = _identify(sock)
-        limits = {
-            name: bounded(name, value, 1, TRIALS_MAX)
-            for name, value in (
-                ("trials_max", trials_max),
-                ("trials_per_source_max", trials_per_source_max),
-                ("deadline_s", deadline_s),
-            )
-        }
-        return self._attach(
-            cookie, TransportKind.LISTENER, lambda: self._backend.listen_tcp(fd, **limits)
+        return self._peers.transports.listen_tcp(
+            sock,
+            trials_max=trials_max,
+            trials_per_source_max=trials_per_source_max,
+            deadline_s=deadline_s,
         )
-
-    def _attach(self, cookie: bytes, kind: TransportKind, attach: Callable[[], int]) -> Transport:
-        with _registry:
-            if any(device._peers.transports.holds(cookie) for device in list(_devices)):
-                raise refuse(errno.EBUSY, "sock", "is attached to a device already")
-            return self._peers.transports.add(attach(), kind, cookie=cookie)
 
     @property
     def transports(self) -> list[Transport]:
@@ -622,88 +564,3 @@ class Device:
     def events(self) -> AsyncIterator[Event]:
         """The same through asyncio, until the device is closed."""
         return self._events.stream()
-
-
-def _single_thread(asked: bool | None, workers: int | None) -> bool:
-    """Two threads on one core only take turns."""
-    if asked is None:
-        return workers is None and len(os.sched_getaffinity(0)) == 1
-    return asked
-
-
-def _source_check(value: SourceCheck | str | None, mode: Mode) -> SourceCheck:
-    if value is None:
-        return SourceCheck.STRICT if mode is Mode.MULTIPEER else SourceCheck.OFF
-    return settings.source_check(value, of_device=True)
-
-
-def _require_userspace(backend: str, require: frozenset[Feature]) -> None:
-    if backend == "kernel":
-        raise refuse(
-            errno.EOPNOTSUPP, "backend", "'kernel' is not part of this version: use 'userspace'"
-        )
-    if backend not in ("auto", "userspace"):
-        raise refuse(errno.EINVAL, "backend", f"must be auto or userspace, not {backend!r}")
-    from .backend.userspace import FEATURES
-
-    for feature in require:
-        if not isinstance(feature, Feature):
-            raise refuse(errno.EINVAL, "require", f"holds {feature!r}, which is no Feature")
-        if feature not in FEATURES:
-            raise refuse(
-                errno.EOPNOTSUPP,
-                "require",
-                f"asks for {feature.value}, which the userspace engine does not have",
-            )
-
-
-def _identify(sock: socket.socket) -> tuple[int, bytes]:
-    """(descriptor, what the kernel calls the socket, whatever descriptor it is seen through)."""
-    try:
-        fd = sock.fileno()
-        if fd < 0:
-            raise refuse(errno.ENOTSOCK, "sock", "is closed")
-        return fd, sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8)
-    except (AttributeError, TypeError):
-        raise refuse(errno.ENOTSOCK, "sock", f"must be a socket, not {sock!r}") from None
-
-
-def _buffer_size(attribute: str, value: int | None) -> int:
-    if value is None:
-        return 0
-    return bounded(attribute, value, 1, 0x3FFFFFFF)  # bytes; the kernel doubles it, in an int
-
-
-# In a forked child only the thread that forked goes on: the engine's are gone, and what they held
-# locked stays locked. So the child only closes what it inherited and cleanses the keys. It is
-# forked while nothing is half changed, so that it finds every one of them.
-
-_devices: weakref.WeakSet[Device] = weakref.WeakSet()
-_registry = threading.RLock()  # of the rest here, and of attaching a socket to only one of them
-_frozen: list[Device] = []  # between a fork's beginning and its end, in which _registry is held
-
-
-def _freeze_all() -> None:
-    _registry.acquire()
-    _frozen.extend(_devices)
-    for device in _frozen:
-        device._backend.freeze()
-
-
-def _thaw_all() -> None:
-    for device in _frozen:
-        device._backend.thaw()
-    _frozen.clear()
-    _registry.release()
-
-
-def _forget_all() -> None:
-    global _registry
-    _registry = threading.RLock()
-    for device in _frozen:
-        device._forget()
-    _frozen.clear()
-    _devices.clear()
-
-
-os.register_at_fork(before=_freeze_all, after_in_parent=_thaw_all, after_in_child=_forget_all)

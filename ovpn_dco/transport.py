@@ -8,12 +8,14 @@ import os
 import socket
 from collections.abc import Callable
 
+from . import registry
 from .backend.base import Backend
 from .errors import DcoError, DeviceClosed, NotASocket
 from .model import Buffer, TransportInfo, TransportKind
-from .validation.arguments import packed_data, raw_address
+from .validation.arguments import bounded, packed_data, raw_address
 from .validation.rules import refuse
 
+TRIALS_MAX = 65535
 SO_COOKIE = 57  # asm-generic/socket.h; not in the socket module
 
 
@@ -150,6 +152,40 @@ class Transports:
             self._attached[cookie] = known
         return known
 
+    def attach_udp(
+        self, sock: socket.socket, *, df: bool, send_buffer: int | None, receive_buffer: int | None
+    ) -> Transport:
+        """See `Device.attach_udp`."""
+        sizes = _buffer_sizes(send_buffer, receive_buffer)
+        return self._attach(
+            sock, TransportKind.UDP, lambda fd: self._backend.attach_udp(fd, df=df, **sizes)
+        )
+
+    def attach_tcp(
+        self, sock: socket.socket, *, send_buffer: int | None, receive_buffer: int | None
+    ) -> Transport:
+        """See `Device.attach_tcp`."""
+        sizes = _buffer_sizes(send_buffer, receive_buffer)
+        return self._attach(
+            sock, TransportKind.TCP, lambda fd: self._backend.attach_tcp(fd, **sizes)
+        )
+
+    def listen_tcp(self, sock: socket.socket, **limits: int) -> Transport:
+        """See `Device.listen_tcp`."""
+        bounds = {name: bounded(name, value, 1, TRIALS_MAX) for name, value in limits.items()}
+        return self._attach(
+            sock, TransportKind.LISTENER, lambda fd: self._backend.listen_tcp(fd, **bounds)
+        )
+
+    def _attach(
+        self, sock: socket.socket, kind: TransportKind, attach: Callable[[int], int]
+    ) -> Transport:
+        fd, cookie = _identify(sock)
+        with registry.attaching(cookie) as is_free:
+            if not is_free:
+                raise refuse(errno.EBUSY, "sock", "is attached to a device already")
+            return self.add(attach(fd), kind, cookie=cookie)
+
     def find(self, transport_id: int) -> Transport | None:
         """None if it was closed, or the device was."""
         known = self._known.get(transport_id)
@@ -187,3 +223,23 @@ class Transports:
         cookie = transport._cookie
         if cookie is not None and self._attached.get(cookie) is transport:
             del self._attached[cookie]
+
+
+def _identify(sock: socket.socket) -> tuple[int, bytes]:
+    """(descriptor, what the kernel calls the socket, whatever descriptor it is seen through)."""
+    try:
+        fd = sock.fileno()
+        if fd < 0:
+            raise refuse(errno.ENOTSOCK, "sock", "is closed")
+        return fd, sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
+    except (AttributeError, TypeError):
+        raise refuse(errno.ENOTSOCK, "sock", f"must be a socket, not {sock!r}") from None
+
+
+def _buffer_sizes(send: int | None, receive: int | None) -> dict[str, int]:
+    sizes = {"send_buffer": send, "receive_buffer": receive}
+    # Bytes; the kernel doubles them, in an int.
+    return {
+        name: 0 if value is None else bounded(name, value, 1, 0x3FFFFFFF)
+        for name, value in sizes.items()
+    }

@@ -260,8 +260,8 @@ MUTATIONS = [
         "packet-information-not-looked-up",
         "tests/system/test_interface.py::test_descriptors_that_carry_no_ip_packets",
         "ovpn_dco/device.py",
-        "            if tun_fd is not None and state is None:\n",
-        "            if tun_fd is not None and state is None and mtu < 0:\n",
+        "        if opening.adopts:\n",
+        "        if opening.adopts and opening.attributes.mtu < 0:\n",
     ),
     Mutation(
         "tap-not-told-from-tun",
