@@ -140,6 +140,10 @@
 
 /* What a rate limit may let pass at once, bytes: nine seconds of 1 Gbit/s. */
 #define DCO_RATE_BURST_MAX (1u << 30)
+/* What a copy for a group takes of its bucket, where looking at a peer takes 1. */
+#define DCO_GROUP_COPY 16
+#define DCO_GROUP_LEAST (4 * DCO_GROUP_COPY)
+#define DCO_GROUP_COPIES_MAX (1u << 25)
 
 #define DCO_CACHE_LINE 64
 

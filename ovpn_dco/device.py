@@ -58,7 +58,7 @@ MAX_PEERS_DEFAULT = 65536
 RESERVE_DEFAULT = 4096  # packet ids
 PACKET_ID_MAX = 0xFFFFFFFF
 COPIES_DEFAULT = 10_000
-COPIES_MAX = 1 << 30  # DCO_RATE_BURST_MAX
+COPIES_MAX = 1 << 25  # DCO_GROUP_COPIES_MAX
 
 logger = logging.getLogger("ovpn_dco")
 
@@ -371,7 +371,8 @@ class Device:
         """Whether multicast and broadcast go to all peers of a MULTIPEER device: a copy for each
         that has a key and has not refused (`Peer.set_multicast`). Off, they find no peer.
 
-        A worker makes up to `copies_per_s` in a second; the rest is dropped as TX_GROUP_LIMIT.
+        A worker makes up to `copies_per_s` in a second, and looks at sixteen peers for the price of
+        one; a packet that is cut short counts as TX_GROUP_LIMIT.
         Where forwarding is on those of a peer go to the other peers as well, as far as it may
         reach them. Broadcast is 255.255.255.255 and that of the device's networks as they are
         now. InvalidArgument, OutOfRange."""

@@ -6,8 +6,6 @@
 
 #include "engine/features.h"
 
-#include "engine/trace.h"
-
 static enum dco_drop drop_of_error(int error)
 {
     switch (-error) {
@@ -50,21 +48,6 @@ static void delivered(struct dco_receive *receive, struct dco_peer *peer, uint32
         dco_features_count(receive->engine, peer, receive->now_ns);
 }
 
-/* `packet`: the first of them. They are not of the datagram that is being received, or not only. */
-__attribute__((cold)) static void lose(struct dco_receive *receive, struct dco_gro_item *item,
-                                       int error, const uint8_t *packet, uint32_t size,
-                                       uint32_t packets)
-{
-    struct dco_trace *trace = dco_trace_on(receive->engine);
-    struct dco_stats_loss loss = receive->stats.loss;
-
-    dco_receive_lose(receive, item->owner, drop_of_error(error), packets);
-    receive->stats.loss = loss;
-    if (trace)
-        dco_trace_undelivered(trace, receive, item->owner, packet, size, drop_of_error(error),
-                              packets);
-}
-
 /* The kernel refused the super-packet: its packets go one by one, and when they pass it was the
  * offload, which is then left alone (Linux 6.6.44 refused tails shorter than the segment). */
 static void write_singly(struct dco_receive *receive, struct dco_gro_item *item)
@@ -79,7 +62,8 @@ static void write_singly(struct dco_receive *receive, struct dco_gro_item *item)
         int error = write_patiently(receive, iov, 2);
         if (error) {
             passed = false;
-            lose(receive, item, error, item->part[i], item->part_size[i], 1);
+            dco_receive_lose_later(receive, item->owner, drop_of_error(error), item->part[i],
+                                   item->part_size[i], 1);
         } else {
             delivered(receive, item->owner, item->part_size[i], 1);
         }
@@ -107,7 +91,8 @@ static void write_item(struct dco_receive *receive, struct dco_gro_item *item)
     else if (error == -EINVAL && item->packets > 1)
         write_singly(receive, item);
     else
-        lose(receive, item, error, item->part[0], item->part_size[0], item->packets);
+        dco_receive_lose_later(receive, item->owner, drop_of_error(error), item->part[0],
+                               item->part_size[0], item->packets);
 }
 
 void dco_deliver_reset(struct dco_receive *receive)

@@ -56,6 +56,7 @@ static const struct dco_forward_memo *look_up(struct dco_receive *receive, struc
     memo->destination = dco_engine_owner(receive->engine, family, ip);
     memo->permitted =
         memo->destination && dco_forward_permitted(receive->engine, source, memo->destination);
+    memo->group = !memo->destination && dco_group_holds(receive->engine, packet);
     return memo;
 }
 
@@ -83,7 +84,8 @@ static void announce(struct dco_receive *receive)
 static void hand(struct dco_receive *receive, const struct dco_forward_due *due)
 {
     if (!dco_transmit_forward(receive->worker, due->destination, due->packet, due->size)) {
-        dco_receive_drop(receive, DCO_DROP_RX_HANDOFF_FULL, 1);
+        dco_receive_lose_later(receive, due->source, DCO_DROP_RX_HANDOFF_FULL, due->packet,
+                               due->size, 1);
         return;
     }
     count(receive, due);
@@ -94,18 +96,20 @@ static void hand(struct dco_receive *receive, const struct dco_forward_due *due)
 }
 
 /* What is for peers of this worker is sealed here and now, from where it lies, unless the transmit
- * thread is at it: then it goes there, as to other workers. */
+ * thread is at it, or has not got to what it was given before: then it goes there, too. */
 static void settle_due(struct dco_receive *receive)
 {
     struct dco_worker *worker = receive->worker;
+    bool sealed = false;
 
     if (!pthread_mutex_trylock(&worker->sealing)) {
-        dco_transmit_due(worker->transmit, receive->due, receive->due_count);
+        sealed = dco_transmit_due(worker->transmit, receive->due, receive->due_count);
         pthread_mutex_unlock(&worker->sealing);
-        for (unsigned i = 0; i < receive->due_count; i++)
+    }
+    for (unsigned i = 0; i < receive->due_count; i++) {
+        if (sealed)
             count(receive, &receive->due[i]);
-    } else {
-        for (unsigned i = 0; i < receive->due_count; i++)
+        else
             hand(receive, &receive->due[i]);
     }
     receive->due_count = 0;
@@ -139,7 +143,7 @@ bool dco_forward(struct dco_receive *receive, struct dco_peer *source, uint8_t *
         return true;
     memo = look_up(receive, source, packet);
     if (!memo->destination) {
-        if (length && dco_group_holds(receive->engine, packet))
+        if (length && memo->group)
             dco_group_forward(receive, source, packet, length);
         return true;
     }

@@ -38,7 +38,7 @@ int dco_engine_set_multicast(struct dco_engine *engine, uint32_t copies_per_s)
 
     if (error)
         return error;
-    if (copies_per_s > DCO_RATE_BURST_MAX)
+    if (copies_per_s > DCO_GROUP_COPIES_MAX)
         error = -ERANGE;
     else if (engine->config.mode == DCO_MODE_P2P && copies_per_s)
         error = -EINVAL;

@@ -39,28 +39,29 @@ void dco_group_forward(struct dco_receive *receive, const struct dco_peer *sourc
 static bool receives(const struct dco_transmit *transmit, const struct dco_peer *source,
                      struct dco_peer *peer)
 {
-    return peer->home == transmit->worker->index
-           && !atomic_load_explicit(&peer->no_groups, memory_order_relaxed)
+    return !atomic_load_explicit(&peer->no_groups, memory_order_relaxed)
            && dco_keyslots_get(&peer->keys, DCO_SLOT_PRIMARY)
            && (!source || dco_forward_permitted(transmit->engine, source, peer));
 }
 
-/* A copy is one byte to the bucket. A burst is what a second brings. */
-static bool affords(struct dco_transmit *transmit)
-{
-    uint64_t rate = atomic_load_explicit(&transmit->engine->copies_per_s, memory_order_relaxed);
+/* Who sends to a group makes the worker look at all of its peers, also where none may have a copy:
+ * so that is paid for, too. Sealing takes about as long as it takes to look at so many. */
+enum { LOOK = 1, SEAL = DCO_GROUP_COPY - LOOK };
 
-    return dco_bucket_take(&transmit->copies, rate * 8, (uint32_t)rate, transmit->now_ns, 1, 1);
+/* A burst is what a second brings, and at least a few peers with a copy each. */
+static bool affords(struct dco_transmit *transmit, uint32_t cost)
+{
+    uint32_t copies = atomic_load_explicit(&transmit->engine->copies_per_s, memory_order_relaxed);
+    uint32_t rate = copies * DCO_GROUP_COPY;
+
+    return dco_bucket_take(&transmit->copies, rate * 8ull, rate + DCO_GROUP_LEAST, transmit->now_ns,
+                           cost, 1);
 }
 
 static void copy(struct dco_transmit *transmit, struct dco_peer *peer, const uint8_t *packet,
                  uint32_t size)
 {
     dco_counter_add(&transmit->stats.replicated_packets, 1);
-    if (!affords(transmit)) {
-        dco_transmit_drop(transmit, peer, DCO_DROP_TX_GROUP_LIMIT, 1);
-        return;
-    }
     if (!dco_features_copy(transmit, peer, size)
         || !dco_transmit_seal(transmit, peer, packet, size))
         return;
@@ -70,17 +71,36 @@ static void copy(struct dco_transmit *transmit, struct dco_peer *peer, const uin
         dco_features_count(transmit->engine, peer, transmit->now_ns);
 }
 
+/* False: whoever has had none yet gets none. */
+static bool copy_for_all(struct dco_transmit *transmit, const struct dco_peer *source,
+                         const uint8_t *packet, uint32_t size)
+{
+    struct dco_peer *peer;
+
+    for (uint32_t id = 0; (peer = dco_peer_table_next(&transmit->engine->peers, &id)); id++) {
+        if (peer->home != transmit->worker->index)
+            continue;
+        if (!affords(transmit, LOOK))
+            return false;
+        if (!receives(transmit, source, peer))
+            continue;
+        if (!affords(transmit, SEAL))
+            return false;
+        copy(transmit, peer, packet, size);
+    }
+    return true;
+}
+
 /* Each segment for all before the next one's header is written: it is written over this one's end. */
 void dco_group_seal(struct dco_transmit *transmit, const struct dco_peer *source)
 {
-    struct dco_peer_table *peers = &transmit->engine->peers;
     uint8_t *segment;
     uint32_t size;
 
     while (dco_gso_next(&transmit->gso, &segment, &size)) {
-        struct dco_peer *peer;
-        for (uint32_t id = 0; (peer = dco_peer_table_next(peers, &id)); id++)
-            if (receives(transmit, source, peer))
-                copy(transmit, peer, segment, size);
+        if (copy_for_all(transmit, source, segment, size))
+            continue;
+        dco_counter_add(&transmit->stats.replicated_packets, 1);
+        dco_stats_drop(&transmit->stats, DCO_DROP_TX_GROUP_LIMIT, 1);
     }
 }

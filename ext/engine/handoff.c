@@ -37,6 +37,11 @@ bool dco_handoff_put(struct dco_handoff *handoff, unsigned from, const void *hea
     return dco_ring_put(&handoff->ring[from], head, head_size, packet, size);
 }
 
+bool dco_handoff_waits(struct dco_handoff *handoff, unsigned from)
+{
+    return dco_ring_peek(&handoff->ring[from]);
+}
+
 void dco_handoff_announce(struct dco_handoff *handoff)
 {
     dco_bell_ring(&handoff->bell);

@@ -28,6 +28,8 @@ void dco_handoff_destroy(struct dco_handoff *handoff);
 /* Producer `from`: one packet, its head and its bytes. False: no room. */
 bool dco_handoff_put(struct dco_handoff *handoff, unsigned from, const void *head, size_t head_size,
                      const void *packet, size_t size);
+/* Consumer: whether something of producer `from` waits. */
+bool dco_handoff_waits(struct dco_handoff *handoff, unsigned from);
 /* After a batch. */
 void dco_handoff_announce(struct dco_handoff *handoff);
 

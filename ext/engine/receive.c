@@ -9,6 +9,7 @@
 #include "engine/deliver.h"
 #include "engine/features.h"
 #include "engine/forward.h"
+#include "engine/trace.h"
 
 int dco_receive_new(struct dco_worker *worker, struct dco_receive **out)
 {
@@ -52,6 +53,19 @@ void dco_receive_lose(struct dco_receive *receive, struct dco_peer *peer, enum d
     case DCO_DROP_RX_FORWARD_DENIED: dco_counter_add(&peer->rx_forward_denied, packets); break;
     default: break;
     }
+}
+
+void dco_receive_lose_later(struct dco_receive *receive, struct dco_peer *peer,
+                            enum dco_drop reason, const uint8_t *packet, uint32_t size,
+                            uint32_t packets)
+{
+    struct dco_trace *trace = dco_trace_on(receive->engine);
+    struct dco_stats_loss loss = receive->stats.loss;
+
+    dco_receive_lose(receive, peer, reason, packets);
+    receive->stats.loss = loss;
+    if (trace)
+        dco_trace_undelivered(trace, receive, peer, packet, size, reason, packets);
 }
 
 /* --- control port --- */

@@ -12,6 +12,7 @@ struct dco_forward_memo {
     uint8_t ip[16];
     struct dco_peer *destination; /* NULL: nobody's */
     bool permitted;
+    bool group;
 };
 
 /* A packet in the inbox, for a peer of the same worker. */
@@ -73,6 +74,12 @@ static inline void dco_receive_drop(struct dco_receive *receive, enum dco_drop r
 /* Packets of a peer that went no further. */
 __attribute__((cold)) void dco_receive_lose(struct dco_receive *receive, struct dco_peer *peer,
                                             enum dco_drop reason, uint64_t packets);
+
+/* Likewise `packets` that are not of the datagram at hand, or not only; the first is at `packet`. */
+__attribute__((cold)) void dco_receive_lose_later(struct dco_receive *receive,
+                                                  struct dco_peer *peer, enum dco_drop reason,
+                                                  const uint8_t *packet, uint32_t size,
+                                                  uint32_t packets);
 
 /* Around what one system call brought: in between, packets stay where they are. */
 void dco_receive_begin(struct dco_receive *receive);

@@ -441,12 +441,16 @@ uint32_t dco_transmit_message_bytes(size_t size)
     return (uint32_t)size + DCO_WIRE_EPOCH_OVERHEAD + DCO_TCPFRAME_PREFIX;
 }
 
+/* The ring that the worker's receive thread has at each worker. */
+static unsigned from_peers_of(const struct dco_worker *worker)
+{
+    return worker->engine->workers + worker->index;
+}
+
 static bool hand_from_peer(struct dco_worker *worker, unsigned home, const struct handed *head,
                            const uint8_t *packet, uint32_t size)
 {
-    struct dco_engine *engine = worker->engine;
-
-    return dco_handoff_put(&engine->worker[home].to_seal, engine->workers + worker->index, head,
+    return dco_handoff_put(&worker->engine->worker[home].to_seal, from_peers_of(worker), head,
                            sizeof *head, packet, size);
 }
 
@@ -481,8 +485,13 @@ bool dco_transmit_reply(struct dco_transmit *transmit, const uint8_t *packet, ui
 
     if (!peer)
         return false;
-    if (peer->home == transmit->worker->index)
-        return dco_transmit_packet(transmit, peer, packet, size);
+    if (peer->home == transmit->worker->index) {
+        if (!dco_transmit_packet(transmit, peer, packet, size))
+            return false;
+        dco_counter_add(&peer->vpn_tx_packets, 1);
+        dco_counter_add(&peer->vpn_tx_bytes, size);
+        return true;
+    }
     head.peer_id = peer->id;
     head.generation = peer->generation;
     transmit->handed |= 1u << peer->home;
@@ -510,16 +519,19 @@ static void transmit_forwarded(struct dco_transmit *transmit, struct dco_peer *p
         dco_trace_transmit_end(trace, transmit, peer, 1);
 }
 
-/* Behind what came by the ring, when this thread could not do it itself. */
-void dco_transmit_due(struct dco_transmit *transmit, const struct dco_forward_due *due,
+bool dco_transmit_due(struct dco_transmit *transmit, const struct dco_forward_due *due,
                       unsigned count)
 {
-    while (dco_transmit_handed(transmit))
-        ;
+    struct dco_worker *worker = transmit->worker;
+
+    if (dco_handoff_waits(&worker->to_seal, from_peers_of(worker)))
+        return false;
+    transmit->now_ns = dco_now_ns();
     for (unsigned i = 0; i < count; i++)
         transmit_forwarded(transmit, due[i].destination, due[i].packet, due[i].size);
     dco_outgoing_flush(transmit);
     announce(transmit);
+    return true;
 }
 
 static struct dco_peer *peer_of(const struct dco_transmit *transmit, const struct handed *head)

@@ -66,8 +66,9 @@ bool dco_transmit_reply(struct dco_transmit *transmit, const uint8_t *packet, ui
  * that `source` may reach. Not announced yet. False: no room. */
 bool dco_transmit_forward(struct dco_worker *worker, const struct dco_peer *peer,
                           const uint8_t *packet, uint32_t size);
-/* The same for peers of the worker itself, at once. `sealing` held; the thread is online. */
-void dco_transmit_due(struct dco_transmit *transmit, const struct dco_forward_due *due,
+/* The same for peers of the worker itself, at once. `sealing` held; the thread is online. False, and
+ * nothing is done: earlier ones still wait in the ring, and these go behind them. */
+bool dco_transmit_due(struct dco_transmit *transmit, const struct dco_forward_due *due,
                       unsigned count);
 bool dco_transmit_group(struct dco_worker *worker, unsigned home, const struct dco_peer *source,
                         const uint8_t *packet, uint32_t size);

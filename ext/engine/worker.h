@@ -36,7 +36,7 @@ struct dco_worker {
     int kick_fd;  /* eventfd: the timers have new work */
     int timer_fd; /* CLOCK_BOOTTIME, transmit thread's */
     int transmit_epoll, receive_epoll;
-    struct dco_handoff to_seal; /* from other workers' TUN queues; consumer: holder of `sealing` */
+    struct dco_handoff to_seal; /* from TUN queues, receive threads, API; consumer: `sealing` */
     struct dco_handoff to_open; /* from other workers' sockets; consumer: receive thread */
     struct dco_ring control;    /* receive thread to API */
     struct dco_tcp_pool pool;   /* sealing: for what TCP connections do not take at once */

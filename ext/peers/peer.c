@@ -40,8 +40,11 @@ void dco_peer_path_reset(struct dco_peer *peer)
 {
     atomic_store_explicit(&peer->single_above, UINT32_MAX, memory_order_relaxed);
     atomic_store_explicit(&peer->path_learned, UINT32_MAX, memory_order_relaxed);
-    if (!atomic_load_explicit(&peer->path_limit, memory_order_relaxed))
-        atomic_fetch_and(&peer->features, ~(uint32_t)DCO_PEER_FEATURE_PATH);
+    /* Cleared first and looked at then: a limit that is being set meanwhile sets it again, or is
+     * seen here. */
+    atomic_fetch_and(&peer->features, ~(uint32_t)DCO_PEER_FEATURE_PATH);
+    if (atomic_load(&peer->path_limit))
+        atomic_fetch_or(&peer->features, DCO_PEER_FEATURE_PATH);
 }
 
 void dco_peer_endpoint_read(const struct dco_peer *peer, struct dco_endpoint *endpoint)

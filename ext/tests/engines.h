@@ -48,7 +48,7 @@ static inline void open_side(struct side *side, uint8_t last, bool offload_heade
 {
     struct dco_engine_config config = {
         .mode = DCO_MODE_MULTIPEER,
-        .source_check = true,
+        .source_check = DCO_SOURCE_CHECK_STRICT,
         .offloads = DCO_OFFLOAD_ALL & ~DCO_OFFLOAD_VAES_GCM,
     };
     struct dco_transport_config transport = {0};

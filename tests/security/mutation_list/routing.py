@@ -167,8 +167,8 @@ MUTATIONS = [
         "groups-for-who-refuses",
         forward("test_from_the_host_to_all"),
         GROUP,
-        "           && !atomic_load_explicit(&peer->no_groups, memory_order_relaxed)\n",
-        "",
+        "    return !atomic_load_explicit(&peer->no_groups, memory_order_relaxed)\n           && ",
+        "    return ",
     ),
     Mutation(
         "groups-to-anybody",
@@ -181,8 +181,15 @@ MUTATIONS = [
         "copies-without-end",
         forward("test_copies_are_bounded"),
         GROUP,
-        "    if (!affords(transmit)) {",
-        "    if (!affords(transmit) && !size) {",
+        "        if (!affords(transmit, SEAL))\n            return false;\n",
+        "",
+    ),
+    Mutation(
+        "looks-without-end",
+        forward("test_looking_for_receivers_is_bounded"),
+        GROUP,
+        "        if (!affords(transmit, LOOK))\n            return false;\n",
+        "",
     ),
     Mutation(
         "broadcast-for-a-peer",
