@@ -75,12 +75,12 @@ static inline void close_side(struct side *side)
     close(side->socket);
 }
 
-static inline void add_peer(struct side *side, const struct side *other)
+static inline void add_peer_as(struct side *side, const struct side *other, uint32_t id)
 {
     static const uint8_t secret[32] = {1};
     struct dco_peer_config peer = {
         .present = DCO_PEER_REMOTE | DCO_PEER_VPN_IPV4,
-        .id = 7,
+        .id = id,
         .transport = side->transport->id,
         .remote = {.family = AF_INET, .ip = {127, 0, 0, 1}, .port = ntohs(other->name.sin_port)},
         .vpn_ipv4 = {10, 8, 0, other->last},
@@ -92,10 +92,15 @@ static inline void add_peer(struct side *side, const struct side *other)
         .encrypt_key_size = sizeof secret,
         .decrypt_key_size = sizeof secret,
     };
-    struct dco_peer_ref ref = {.id = 7};
+    struct dco_peer_ref ref = {.id = id};
 
     CHECK(!dco_peer_add(side->engine, &peer, &ref.generation));
     CHECK(!dco_key_install(side->engine, ref, DCO_SLOT_PRIMARY, &key));
+}
+
+static inline void add_peer(struct side *side, const struct side *other)
+{
+    add_peer_as(side, other, 7);
 }
 
 #endif
