@@ -18,6 +18,7 @@ from ..device import Device
 from ..errors import AlreadyExists, DcoError, InvalidArgument, NotFound
 from ..model import Address, Cipher, ControlTransport, Ecn, Limit, PeerEvent, PeerStats
 from ..net.rtnetlink import IpNetwork
+from ..peer import Peer
 from ..protocol.challenge import PendingRequest
 from ..protocol.keyevents import KeyExpired, KeyPromotionDue
 from ..protocol.messages import (
@@ -367,13 +368,11 @@ class Connection:
             keepalive_interval_s=keepalive.ping_s,
             keepalive_timeout_s=keepalive.restart_s or keepalive.exit_s,
         )
-        passtos = shared.config.transport.passtos
-        set_marking(channel.peer, shared.device.features, ecn=self._ecn, dscp=passtos)
-        df = udp and shared.config.transport.df
-        set_path(channel.peer, shared.device.features, shared.config.mtu, df=df)
-        limits = limits_of(shared.config.data, keepalive)
-        set_limits(channel.peer, shared.device.features, limits)
-        apply_limits(channel.peer, self._settings.overrides)
+        try:
+            self._set_up(channel.peer, self._settings.overrides)
+        except BaseException:
+            channel.close()  # nobody else knows of it yet
+            raise
         self._channel, self._cipher = channel, event.agreement.cipher
         shared.by_peer[event.peer_id] = self
         self._own_networks(channel, self._settings.overrides.iroutes)
@@ -381,6 +380,14 @@ class Connection:
         _log.info("%s: connected as %s, %s", self, addresses, event.agreement.cipher.value)
         if shared.notifier.has_listeners:
             shared.notifier.connected(self.view())
+
+    def _set_up(self, peer: Peer, overrides: ClientOverrides) -> None:
+        config, features = self._shared.config, self._shared.device.features
+        set_marking(peer, features, ecn=self._ecn, dscp=config.transport.passtos)
+        df = config.transport.df and not is_stream(self.transport)
+        set_path(peer, features, config.mtu, df=df)
+        set_limits(peer, features, limits_of(config.data, config.keepalive))
+        apply_limits(peer, overrides)
 
     def _own_networks(self, channel: DataChannel, networks: Iterable[IpNetwork]) -> None:
         for network in networks:

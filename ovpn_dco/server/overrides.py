@@ -21,12 +21,14 @@ from ovpn_dco.config import (
     client_file_names,
     parse_client_overrides,
 )
+from ovpn_dco.errors import DcoError
 from ovpn_dco.model import Address, PeerLimits
 from ovpn_dco.peer import Peer
 from ovpn_dco.protocol.certificates import PeerCertificate
 from ovpn_dco.protocol.messages import PushReply
 from ovpn_dco.protocol.push import build_push
 from ovpn_dco.protocol.text import TextRefused, shown, split_words
+from ovpn_dco.validation import settings
 
 from .hooks import LoginDenied, TimeLimit, ask, misfit
 
@@ -82,6 +84,7 @@ class OverrideReader:
         if overrides.disabled:
             raise LoginDenied("the client is disabled")
         self._check_routes(overrides)
+        _check_limits(overrides)
         return ClientSettings(overrides=overrides, options=self._options(overrides))
 
     async def _read_file(self, common_name: str) -> ClientOverrides:
@@ -185,6 +188,15 @@ def apply_limits(peer: Peer, overrides: ClientOverrides) -> None:
             transmit_bits_per_s=overrides.transmit_bits_per_s,
             receive_bits_per_s=overrides.receive_bits_per_s,
         )
+
+
+def _check_limits(overrides: ClientOverrides) -> None:
+    """Before the client is told that it may come in: a hook may have said anything."""
+    try:
+        settings.limits(overrides.limits)
+        settings.rate_limit(overrides.transmit_bits_per_s, overrides.receive_bits_per_s, None)
+    except DcoError as error:
+        raise LoginDenied(f"limits cannot be set: {error.strerror}") from None
 
 
 def _route_of(option: str) -> IPv4Network | IPv6Network | None:

@@ -23,6 +23,7 @@ from ovpn_dco.config import (
     TlsConfig,
 )
 from ovpn_dco.errors import LoginRefused
+from ovpn_dco.model import PeerLimits
 from ovpn_dco.protocol.messages import AuthFailed
 from ovpn_dco.server import overrides
 from ovpn_dco.server.hooks import LoginDenied
@@ -176,6 +177,20 @@ def test_refusals_of_the_hook(kind: str, answer: object, message: AuthFailed, wh
     assert error.message == message
     assert why in str(error)
     assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ClientOverrides(limits=PeerLimits(quota_bytes=-1)),
+        ClientOverrides(limits=PeerLimits(inactive_bytes=1)),
+        ClientOverrides(transmit_bits_per_s=-8),
+        ClientOverrides(receive_bits_per_s=1 << 63),
+    ],
+)
+def test_limits_that_cannot_be_set_are_refused(answer: ClientOverrides) -> None:
+    """Before the client is told that it may come in."""
+    assert "limits cannot be set: " in str(refused(server(), hook=lambda _: answer))
 
 
 def test_hook_may_have_nothing_to_say() -> None:

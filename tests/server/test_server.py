@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from dataclasses import replace
@@ -20,7 +21,7 @@ from server_lab import (
 )
 
 from ovpn_dco.config import ClientOverrides, ListenConfig, Protocol, ServerHooks
-from ovpn_dco.errors import DcoError, InterfaceMissing, InvalidArgument, NotFound
+from ovpn_dco.errors import DcoError, InterfaceMissing, InvalidArgument, NotFound, error_for
 from ovpn_dco.model import (
     Ecn,
     InterfaceGone,
@@ -30,10 +31,10 @@ from ovpn_dco.model import (
     PeerLimits,
 )
 from ovpn_dco.protocol.keyevents import KeyStage
-from ovpn_dco.protocol.messages import Halt, Restart
+from ovpn_dco.protocol.messages import AuthFailed, Halt, Restart
 from ovpn_dco.protocol.session_events import EndReason, PushReceived
 from ovpn_dco.protocol.statickey import StaticKey
-from ovpn_dco.server import AddressNotice, DisconnectNotice, LimitNotice, Server
+from ovpn_dco.server import AddressNotice, DisconnectNotice, LimitNotice, Server, connection
 from ovpn_dco.server.connection import Connection
 
 UDP, TCP = Protocol.UDP4, Protocol.TCP4
@@ -434,15 +435,37 @@ def test_what_one_client_may_use() -> None:
     run(body)
 
 
-def test_limits_that_cannot_be_set_let_nobody_in() -> None:
+def test_limits_that_cannot_be_set_let_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the engine lacks memory for ends this attempt, and the next one finds nothing of it."""
+
+    def refuse(*_: object) -> None:
+        raise error_for(errno.ENOMEM, "limits")
+
+    async def body() -> None:
+        async with serving(hooks=ServerHooks(client_connect=lambda request: more)) as server:
+            with monkeypatch.context() as patch:
+                patch.setattr(connection, "set_limits", refuse)
+                caller = Caller(server, "alice")
+                end = await caller.ended()
+                assert isinstance(end.message, Restart)
+                await caller.vanish()
+                await idle(server)
+            async with Caller(server, "alice"):
+                (client,) = server.clients
+                assert server.device.peers[client.peer_id].info().limits.quota_bytes == 1000
+
+    more = ClientOverrides(limits=PeerLimits(quota_bytes=1000))
+    run(body)
+
+
+def test_limits_that_nothing_can_have_are_a_refused_login() -> None:
     async def body() -> None:
         more = ClientOverrides(limits=PeerLimits(quota_bytes=-1))
         async with serving(hooks=ServerHooks(client_connect=lambda request: more)) as server:
             caller = Caller(server, "alice")
-            await caller.start()
-            end = await caller.ended()
-            assert isinstance(end.message, Restart)
+            assert isinstance(await caller.refusal(), AuthFailed)
             await caller.vanish()
+            await idle(server)
 
     run(body)
 

@@ -151,7 +151,21 @@ MUTATIONS = [
         "limits-of-a-client-forgotten",
         "tests/server/test_server.py::test_what_one_client_may_use",
         "ovpn_dco/server/connection.py",
-        "        apply_limits(channel.peer, self._settings.overrides)\n",
+        "        apply_limits(peer, overrides)\n",
+        "",
+    ),
+    Mutation(
+        "impossible-limits-after-the-login",
+        "tests/server/test_overrides.py::test_limits_that_cannot_be_set_are_refused",
+        "ovpn_dco/server/overrides.py",
+        "        _check_limits(overrides)\n",
+        "",
+    ),
+    Mutation(
+        "peer-without-its-settings-stays",
+        "tests/server/test_server.py::test_limits_that_cannot_be_set_let_nobody_in",
+        "ovpn_dco/server/connection.py",
+        "            channel.close()  # nobody else knows of it yet\n",
         "",
     ),
     # Messages
