@@ -410,12 +410,15 @@ class Device:
         peer; `drops_only` what was not dropped. `buffer_bytes` for each thread of the device are
         set aside; what finds no room there is counted as `Trace.lost`, and traffic goes on.
 
-        Busy while there is a trace; InvalidArgument, OutOfRange, UnsupportedError for a back end
-        without Feature.TRACE, and OSError of the file."""
+        Busy while there is a trace, also a closed one whose file takes nothing; InvalidArgument,
+        OutOfRange, UnsupportedError for a back end without Feature.TRACE, and OSError of the
+        file."""
         from . import trace
 
         if Feature.TRACE not in self.features:
             raise refuse(errno.EOPNOTSUPP, "trace", "is not part of this back end")
+        if self._trace is not None and self._trace.stuck:  # it would take records of the next
+            raise refuse(errno.EBUSY, "trace", "has not ended: what it is written to takes nothing")
         chosen = trace.settings(
             sample=sample,
             snap=snap,

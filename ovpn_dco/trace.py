@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import select
+import stat
 import struct
 import threading
 import time
@@ -192,8 +193,14 @@ class _File:
     """A file of our own, that nobody else may read: there are packets in it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._fd = os.open(path, flags, 0o600)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if stat.S_ISREG(os.fstat(self._fd).st_mode):
+                os.fchmod(self._fd, 0o600)  # it may have been there
+                os.ftruncate(self._fd, 0)
+        except OSError:
+            os.close(self._fd)
+            raise
 
     def write(self, data: memoryview, /) -> int:
         return os.write(self._fd, data)
@@ -240,6 +247,11 @@ class Trace:
         return sum(self._counts)
 
     @property
+    def stuck(self) -> bool:
+        """Closed and still not complete, since what it is written to takes nothing."""
+        return self._stopped.is_set() and self._thread.is_alive()
+
+    @property
     def lost(self) -> int:
         """Packets that are missing in it, since they came faster than they could be written."""
         if self._thread.is_alive():
@@ -256,7 +268,7 @@ class Trace:
             self._backend.trace_stop()
         self._stopped.set()
         self._thread.join(_PATIENCE_S)
-        if self._thread.is_alive():
+        if self.stuck:
             logger.warning("trace: what it is written to takes nothing: the end is missing")
         error, self._error = self._error, None
         if error is not None:

@@ -367,6 +367,24 @@ def test_nobody_else_may_read_the_file(server: Host, path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_nor_may_they_a_file_that_was_there_before(server: Host, path: Path) -> None:
+    path.write_bytes(bytes(4096))
+    path.chmod(0o644)
+    server.device.trace(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert capture.read(path).received == [0, 0]
+
+
+def test_what_is_no_file_keeps_its_mode(server: Host, path: Path) -> None:
+    os.mkfifo(path, 0o644)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        server.device.trace(path).close()
+    finally:
+        os.close(reader)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
 def test_a_file_that_cannot_be_opened_leaves_no_trace_behind(server: Host, path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         server.device.trace(path / "no such folder")
@@ -416,6 +434,29 @@ def test_what_finds_no_room_is_counted_and_traffic_goes_on(pair: Tunnel, path: P
     assert trace.written + trace.lost == 101
     found = capture.read(path)
     assert (len(found.packets), sum(found.dropped)) == (trace.written, lost)
+
+
+def test_no_next_trace_while_the_file_of_the_last_takes_nothing(
+    pair: Tunnel, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ovpn_dco.trace._PATIENCE_S", 0.1)
+    other = tmp_path / "other"
+    stuck = Stuck(path)
+    with stuck.file:
+        trace = pair.server.device.trace(stuck)
+        pair.up()
+        assert stuck.waits.wait(20)
+        pair.up()
+        trace.close()
+        with pytest.raises(dco.Busy, match="takes nothing"):
+            pair.server.device.trace(other)
+        assert not other.exists()
+        stuck.go.set()
+        eventually(lambda: not trace.stuck)
+        with pair.server.device.trace(other):
+            pair.up()
+    assert len(capture.read(path).packets) == 4
+    assert len(capture.read(other).packets) == 2
 
 
 class Full:

@@ -77,6 +77,20 @@ MUTATIONS = [
         "flags, 0o644)",
     ),
     Mutation(
+        "trace-for-who-could-read-the-file-before",
+        trace("test_nor_may_they_a_file_that_was_there_before"),
+        PYTHON,
+        "os.fchmod(self._fd, 0o600)",
+        "os.fchmod(self._fd, 0o644)",
+    ),
+    Mutation(
+        "trace-read-by-the-last-one",
+        trace("test_no_next_trace_while_the_file_of_the_last_takes_nothing"),
+        "ovpn_dco/device.py",
+        "if self._trace is not None and self._trace.stuck:",
+        "if self._trace is not None and not self._trace:",
+    ),
+    Mutation(
         "trace-of-a-foreign-peer",
         trace("test_a_peer_of_another_device_is_refused"),
         PYTHON,
