@@ -71,13 +71,6 @@ MUTATIONS = [
     ),
     Mutation(
         "trace-for-everybody",
-        trace("test_nobody_else_may_read_the_file"),
-        PYTHON,
-        "flags, 0o600)",
-        "flags, 0o644)",
-    ),
-    Mutation(
-        "trace-for-who-could-read-the-file-before",
         trace("test_nor_may_they_a_file_that_was_there_before"),
         PYTHON,
         "os.fchmod(self._fd, 0o600)",
