@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
-from ..errors import NotFound
+from ..errors import InterfaceMissing, NotFound
 from ..model import DataKey, KeySlot, Mode
 from .commands import Commands
 from .link import Link, create_link, delete_link, find_link
@@ -139,22 +139,27 @@ class Interface:
         """What has happened since the last call, without waiting.
 
         Where notifications were lost the driver is asked what it has, so that nothing is missed: of
-        a peer that went, the reason then is None unless it was deleted here."""
+        a peer that went, the reason then is None unless it was deleted here. A call that fails
+        leaves everything to the next one; `fileno` need not be readable then."""
         with self._lock:
             return follow(self._tracker, self._events.read, self._look)
 
     def _look(self) -> tuple[list[PeerState], dict[int, dict[KeySlot, int]]]:
-        ifindex = self.link.ifindex
-        found = self._commands.get_peers(ifindex)
-        there = {peer.peer_id for peer in found}
+        try:
+            found = self._commands.get_peers(self.link.ifindex)
+            return found, self._keys({peer.peer_id for peer in found})
+        except InterfaceMissing:  # somebody has deleted it, and its peers with it
+            return [], {}
+
+    def _keys(self, there: set[int]) -> dict[int, dict[KeySlot, int]]:
         keys: dict[int, dict[KeySlot, int]] = {}
         for peer_id, slots in self._tracker.with_keys():
             if peer_id in there:
                 keys[peer_id] = {}
                 for slot in slots:
                     with contextlib.suppress(NotFound):
-                        keys[peer_id][slot] = self._commands.get_key(ifindex, peer_id, slot).key_id
-        return found, keys
+                        keys[peer_id][slot] = self.get_key(peer_id, slot).key_id
+        return keys
 
     @contextlib.contextmanager
     def _using(self, peer_id: int, generation: int) -> Iterator[None]:
@@ -169,19 +174,11 @@ def follow(
     look: Callable[[], tuple[list[PeerState], dict[int, dict[KeySlot, int]]]],
 ) -> list[Told]:
     """Everything that `read` has, and after an overrun what `look` shows, until no more is lost
-    meanwhile."""
-    notices, lost = _sort(read())
-    told, doubt = tracker.take(notices)
+    meanwhile. Where one of them fails the tracker keeps what it knows, and that it is behind."""
+    tracker.take(read())
     for _ in range(_LOOKS):
-        if not lost and not doubt:
+        if not tracker.behind:
             break
         found, keys = look()
-        notices, lost = _sort(read())
-        more, doubt = tracker.look(found, keys, notices)
-        told += more
-    return told
-
-
-def _sort(read: list[Notice | Overrun]) -> tuple[list[Notice], bool]:
-    notices = [one for one in read if isinstance(one, Notice)]
-    return notices, len(notices) < len(read)
+        tracker.look(found, keys, read())
+    return tracker.tell()

@@ -116,6 +116,7 @@ class EventSocket:
 
     def __init__(self, family: int, group: int, *, buffer: int = EVENT_BUFFER) -> None:
         self._family = family
+        self._found: list[Notice | Overrun] = []
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = _open(kind, NETLINK_GENERIC)
         try:
@@ -136,26 +137,25 @@ class EventSocket:
         self._socket.close()
 
     def read(self) -> list[Notice | Overrun]:
-        """What has come, without waiting, in order; an `Overrun` stands where some is lost."""
-        found: list[Notice | Overrun] = []
-        while True:
-            try:
-                messages = _read(self._socket)
-            except BlockingIOError:
-                return found
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise error_for(
-                        error.errno or errno.EIO, os.strerror(error.errno or 0)
-                    ) from None
-                found.append(Overrun())
-                continue
-            for message in messages:
-                notice = None
-                if message.kind == self._family:
-                    notice = decode_notice(decode_message(message.data))
-                if notice is not None:
-                    found.append(notice)
+        """What has come, without waiting, in order; an `Overrun` stands where some is lost. What
+        was read before a failure comes with the next call."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._found += self._next()
+        found, self._found = self._found, []
+        return found
+
+    def _next(self) -> list[Notice | Overrun]:
+        try:
+            read = [one for one in _read(self._socket) if one.kind == self._family]
+            notices = [decode_notice(decode_message(one.data)) for one in read]
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.ENOBUFS, errno.EBADMSG):
+                return [Overrun()]
+            raise error_for(error.errno or errno.EIO, os.strerror(error.errno or 0)) from None
+        return [notice for notice in notices if notice is not None]
 
 
 def _open(kind: int, protocol: int) -> socket.socket:

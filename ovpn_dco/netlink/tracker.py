@@ -1,9 +1,9 @@
 """What notifications mean to who keeps peers, and what was missed when some were lost.
 
 No socket and no clock: commands and notifications go in, and after an overrun a look at what the
-driver has; notices come out, each with the generation of its peer, as if none had been lost. What
-a look cannot show is left out: where a peer was in between, and why it went, unless its owner did
-it.
+driver has; notices come out, each with the generation of its peer, as if none had been lost. They
+wait in here until they are told, since the look behind them may fail. What a look cannot show is
+left out: where a peer was in between, and why it went, unless its owner did it.
 
 A peer gives exactly one notification when it goes, and its id may have been given to another by
 then. So the peers of an id form a queue: what is told of an id that goes is told of the oldest."""
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from ..errors import error_for
 from ..model import Address, DeleteReason, KeySlot
-from .values import DeletedNotice, FloatedNotice, KeySwapNotice, Notice, PeerState
+from .values import DeletedNotice, FloatedNotice, KeySwapNotice, Notice, Overrun, PeerState
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ class PeerTracker:
         # Ids of peers whose going was found by a look: a notification that was on its way then
         # must not be taken for one of the next peer with this id.
         self._unsure: set[int] = set()
+        self._told: list[Told] = []
+        self.behind = False
+        """Whether something was lost, or is doubted, and only a look shows what has happened."""
 
     # What the owner does
 
@@ -123,53 +126,62 @@ class PeerTracker:
 
     # What the driver tells
 
-    def take(self, notices: Iterable[Notice]) -> tuple[list[Told], bool]:
-        """What notifications mean; of peers that are not known, nothing. True: there is one that
-        cannot be told without a look."""
-        told: list[Told] = []
-        doubt = False
-        for notice in notices:
-            peers = self._peers.get(notice.peer_id)
-            if notice.ifindex != self._ifindex or not peers:
-                continue
-            if isinstance(notice, DeletedNotice) and self._doubts(notice, peers[0]):
-                doubt = True
-            elif self._apply(notice, peers[0]):
-                told.append(Told(peers[0].generation, notice))
-                if isinstance(notice, DeletedNotice):
-                    self._forget(peers[0])
-        return told, doubt
+    def take(self, read: Iterable[Notice | Overrun]) -> None:
+        """What the event socket has; of peers that are not known it means nothing."""
+        for one in read:
+            if isinstance(one, Overrun):
+                self.behind = True
+            elif one.ifindex == self._ifindex:
+                self._take(one, self._peers.get(one.peer_id, []))
+
+    def tell(self) -> list[Told]:
+        """What has come to be known since the last call."""
+        told, self._told = self._told, []
+        return told
 
     def look(
         self,
         found: Iterable[PeerState],
         keys: Mapping[int, Mapping[KeySlot, int]],
-        meanwhile: Iterable[Notice] = (),
-    ) -> tuple[list[Told], bool]:
-        """What was missed, and as `take` whether to look again.
+        meanwhile: Iterable[Notice | Overrun] = (),
+    ) -> None:
+        """What was missed, if nothing in `meanwhile` asks for another look.
 
         `found` are the peers that the driver has, `keys` what is in the slots of those that
         `with_keys` named, and `meanwhile` what the event socket held after both were read."""
         # What was told of these came before the answer to the command that doomed them, so it has
         # been read by now, or is lost.
-        told = [self._deletion(peer) for peer in list(self._all()) if peer.doomed]
-        more, doubt = self.take(meanwhile)
-        told += more
-        moved = {one.generation for one in told if isinstance(one.notice, FloatedNotice)}
+        for peer in [peer for peer in self._all() if peer.doomed]:
+            self._delete(peer)
         there = {peer.peer_id: peer for peer in found}
+        for peer in self._all():
+            if peer.peer_id in there:  # what was heard was of an earlier one
+                peer.heard, peer.reason = False, None
+        before = len(self._told)
+        self.behind = False
+        self.take(meanwhile)
+        news = self._told[before:]
+        moved = {one.generation for one in news if isinstance(one.notice, FloatedNotice)}
         for peer in list(self._all()):
             state = there.get(peer.peer_id)
             if state is None:
                 if not peer.heard:
                     self._unsure.add(peer.peer_id)
-                told.append(self._deletion(peer))
+                self._delete(peer)
                 continue
-            if not doubt:
-                peer.heard, peer.reason = False, None
             if peer.generation not in moved:  # else the look is older
-                told += self._move(peer, state)
-            told += self._lost_keys(peer, keys.get(peer.peer_id))
-        return told, doubt
+                self._move(peer, state)
+            self._lose_keys(peer, keys.get(peer.peer_id))
+
+    def _take(self, notice: Notice, peers: list[_Peer]) -> None:
+        # Which of several is meant cannot be known when one of their notifications may be lost.
+        if not peers or (self.behind and len(peers) > 1):
+            return
+        peer = peers[0]
+        if isinstance(notice, DeletedNotice) and self._doubts(notice, peer):
+            self.behind = True
+        elif self._apply(notice, peer):
+            self._told.append(Told(peer.generation, notice))
 
     def _doubts(self, notice: DeletedNotice, peer: _Peer) -> bool:
         """Whether it may be of an earlier peer with this id, whose going a look has found."""
@@ -183,10 +195,10 @@ class PeerTracker:
     def _apply(self, notice: Notice, peer: _Peer) -> bool:
         """False: of no interest any more."""
         if isinstance(notice, DeletedNotice):
-            return True
-        if peer.doomed:
+            self._forget(peer)
+        elif peer.doomed:
             return False
-        if isinstance(notice, FloatedNotice):
+        elif isinstance(notice, FloatedNotice):
             peer.remote = notice.remote
         elif isinstance(notice, KeySwapNotice):
             if notice.key_id not in peer.keys.values():
@@ -194,25 +206,25 @@ class PeerTracker:
             peer.keys = {slot: key for slot, key in peer.keys.items() if key != notice.key_id}
         return True
 
-    def _deletion(self, peer: _Peer) -> Told:
+    def _delete(self, peer: _Peer) -> None:
         self._forget(peer)
         notice = DeletedNotice(ifindex=self._ifindex, peer_id=peer.peer_id, reason=peer.reason)
-        return Told(peer.generation, notice)
+        self._told.append(Told(peer.generation, notice))
 
-    def _move(self, peer: _Peer, state: PeerState) -> Iterator[Told]:
+    def _move(self, peer: _Peer, state: PeerState) -> None:
         if state.remote is not None and state.remote != peer.remote:
             peer.remote = state.remote
             notice = FloatedNotice(ifindex=self._ifindex, peer_id=peer.peer_id, remote=state.remote)
-            yield Told(peer.generation, notice)
+            self._told.append(Told(peer.generation, notice))
 
-    def _lost_keys(self, peer: _Peer, keys: Mapping[KeySlot, int] | None) -> Iterator[Told]:
+    def _lose_keys(self, peer: _Peer, keys: Mapping[KeySlot, int] | None) -> None:
         if keys is None:
             return
         for slot, key_id in list(peer.keys.items()):
             if keys.get(slot) != key_id:
                 del peer.keys[slot]
                 notice = KeySwapNotice(ifindex=self._ifindex, peer_id=peer.peer_id, key_id=key_id)
-                yield Told(peer.generation, notice)
+                self._told.append(Told(peer.generation, notice))
 
     # Peers
 

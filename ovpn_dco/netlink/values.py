@@ -104,4 +104,4 @@ class KeySwapNotice(Notice):
 
 @dataclass(frozen=True)
 class Overrun:
-    """The socket had no room: notifications are lost."""
+    """Notifications are lost: the socket had no room, or what came could not be read."""

@@ -81,8 +81,27 @@ def test_overrun_is_told_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (socket.SOL_SOCKET, socket.SO_RCVBUF, 4096) in listener.options
 
 
-def test_broken_event_socket_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    listener = Listener(OSError(errno.ENOMEM, "none"))
+def test_what_was_read_before_a_failure_comes_with_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deleted = next(data for name, data in NOTICES if name == "deleted by userspace")
+    listener = Listener(deleted, OSError(errno.ENOMEM, "none"), deleted)
     monkeypatch.setattr(sockets, "_open", lambda *_: listener)
+    events = EventSocket(FAMILY, 5)
     with pytest.raises(LimitReached):
-        EventSocket(FAMILY, 5).read()
+        events.read()
+    assert [type(one) for one in events.read()] == [DeletedNotice, DeletedNotice]
+    assert events.read() == []
+
+
+@pytest.mark.parametrize("size", [30, -24], ids=["cut off", "without a peer"])
+def test_what_cannot_be_read_is_lost(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says so, since a listener that died of it would hear nothing more."""
+    deleted = next(data for name, data in NOTICES if name == "deleted by userspace")
+    spoiled = deleted[:size]
+    if size < 0:
+        spoiled = len(spoiled).to_bytes(4, "little") + spoiled[4:]
+    listener = Listener(deleted, spoiled, deleted)
+    monkeypatch.setattr(sockets, "_open", lambda *_: listener)
+    found = EventSocket(FAMILY, 5).read()
+    assert [type(one) for one in found] == [DeletedNotice, Overrun, DeletedNotice]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ovpn_dco.errors import NotFound
+from ovpn_dco.errors import LimitReached, NotFound, error_for
 from ovpn_dco.model import Address, DeleteReason, KeySlot
 from ovpn_dco.netlink import (
     DeletedNotice,
@@ -24,6 +28,7 @@ from ovpn_dco.netlink import (
 )
 from ovpn_dco.netlink.interface import follow
 
+T = TypeVar("T")
 IFINDEX = 4
 IDS = st.integers(1, 3)
 REMOTES = st.integers(1, 3).map(lambda n: (f"192.0.2.{n}", 1194))
@@ -82,6 +87,18 @@ class Driver:
             self.remove(peer_id, DeleteReason.EXPIRED)
         self.during_dump = []
         return found, keys
+
+
+def failing(after: int, call: Callable[[], T]) -> Callable[[], T]:
+    """A call that works so many times."""
+    left = iter(range(after))
+
+    def work() -> T:
+        if next(left, None) is None:
+            raise error_for(errno.ENOMEM, "no memory")
+        return call()
+
+    return work
 
 
 class Overruns(RuleBasedStateMachine):
@@ -189,6 +206,13 @@ class Overruns(RuleBasedStateMachine):
             self.gone[before[peer_id].generation] = DeleteReason.EXPIRED
         self._check()
 
+    @rule(looks=st.integers(0, 1))
+    def fail(self, looks: int) -> None:
+        """In a look, or in the read behind it."""
+        read, look = self.driver.queue.read, self.driver.dump
+        with contextlib.suppress(LimitReached):
+            self.told += follow(self.tracker, failing(1, read), failing(looks, look))
+
     def _check(self) -> None:
         """Nothing waits, so all is known."""
         assert not self.driver.queue.waiting
@@ -269,15 +293,16 @@ def deletion(peer_id: int = 1, ifindex: int = IFINDEX) -> DeletedNotice:
 
 def test_other_interfaces_and_unknown_peers_are_nobodys(tracker: PeerTracker) -> None:
     added(tracker)
-    assert tracker.take([deletion(ifindex=5), deletion(peer_id=2)]) == ([], False)
+    tracker.take([deletion(ifindex=5), deletion(peer_id=2)])
+    assert (tracker.tell(), tracker.behind) == ([], False)
 
 
 def test_late_notification_is_of_the_former_peer(tracker: PeerTracker) -> None:
     """Id in use again before the notification was read."""
     first = added(tracker)
     second = added(tracker)
-    told, _ = tracker.take([deletion()])
-    assert [one.generation for one in told] == [first]
+    tracker.take([deletion()])
+    assert [one.generation for one in tracker.tell()] == [first]
     assert tracker.current(1) == second
     tracker.check(1, second)
     with pytest.raises(NotFound):
@@ -287,31 +312,35 @@ def test_late_notification_is_of_the_former_peer(tracker: PeerTracker) -> None:
 def test_notification_behind_a_look_does_not_end_the_next_peer(tracker: PeerTracker) -> None:
     """The kernel takes a peer out of its table, then tells of it; a look may come between."""
     first = added(tracker)
-    told, doubt = tracker.look([], {})
-    assert [one.generation for one in told] == [first]
-    assert not doubt
+    tracker.look([], {})
+    assert [one.generation for one in tracker.tell()] == [first]
+    assert not tracker.behind
     second = added(tracker)
-    assert tracker.take([deletion()]) == ([], True)
-    assert tracker.look([PeerState(peer_id=1, remote=ONE)], {}) == ([], False)
+    tracker.take([deletion()])
+    assert (tracker.tell(), tracker.behind) == ([], True)
+    tracker.look([PeerState(peer_id=1, remote=ONE)], {})
+    assert (tracker.tell(), tracker.behind) == ([], False)
     assert tracker.current(1) == second
-    told, _ = tracker.take([deletion()])
-    assert [one.generation for one in told] == [second]
+    tracker.take([deletion()])
+    assert [one.generation for one in tracker.tell()] == [second]
 
 
 def test_doubted_notification_keeps_its_reason(tracker: PeerTracker) -> None:
     added(tracker)
     tracker.look([], {})
     second = added(tracker)
-    assert tracker.take([deletion()]) == ([], True)
-    assert tracker.look([], {}) == ([Told(second, deletion())], False)
+    tracker.tell()
+    tracker.take([deletion()])
+    tracker.look([], {})
+    assert (tracker.tell(), tracker.behind) == ([Told(second, deletion())], False)
 
 
 def test_float_that_a_look_has_not_seen_stays(tracker: PeerTracker) -> None:
     added(tracker)
     there: Address = ("192.0.2.9", 1)
     floated = FloatedNotice(ifindex=IFINDEX, peer_id=1, remote=there)
-    told, _ = tracker.look([PeerState(peer_id=1, remote=ONE)], {}, [floated])
-    assert [one.notice for one in told] == [floated]
+    tracker.look([PeerState(peer_id=1, remote=ONE)], {}, [floated])
+    assert [one.notice for one in tracker.tell()] == [floated]
 
 
 def test_what_comes_during_a_look_is_of_the_present_peer(tracker: PeerTracker) -> None:
@@ -319,9 +348,39 @@ def test_what_comes_during_a_look_is_of_the_present_peer(tracker: PeerTracker) -
     first = added(tracker)
     tracker.deleted(1, first)
     second = added(tracker)
-    told, doubt = tracker.look([PeerState(peer_id=1, remote=ONE)], {}, [deletion()])
+    tracker.look([PeerState(peer_id=1, remote=ONE)], {}, [deletion()])
+    told = tracker.tell()
     assert [one.generation for one in told] == [first, second]
-    assert not doubt
+    assert not tracker.behind
     assert told[0].notice == DeletedNotice(
         ifindex=IFINDEX, peer_id=1, reason=DeleteReason.USERSPACE
     )
+
+
+@pytest.mark.parametrize("looks", [0, 1], ids=["look", "read"])
+def test_what_is_known_waits_while_the_rest_cannot_be_found(
+    tracker: PeerTracker, looks: int
+) -> None:
+    first, second = added(tracker), added(tracker, 2)
+    queue = Queue(1)
+    for peer_id in (1, 2):
+        queue.put(deletion(peer_id))
+    with pytest.raises(LimitReached):
+        follow(tracker, failing(1, queue.read), failing(looks, lambda: ([], {})))
+    told = follow(tracker, queue.read, lambda: ([], {}))
+    assert [one.generation for one in told] == [first, second]
+    assert follow(tracker, queue.read, failing(0, lambda: ([], {}))) == []
+
+
+def test_reason_is_not_of_a_later_peer_with_the_id(tracker: PeerTracker) -> None:
+    """After a loss, what is told may be of any that has had it."""
+    first = added(tracker)
+    tracker.take([Overrun()])
+    tracker.deleted(1, first)
+    second = added(tracker)
+    tracker.take([deletion()])
+    tracker.look([], {})
+    assert {one.generation: one.notice for one in tracker.tell()} == {
+        first: DeletedNotice(ifindex=IFINDEX, peer_id=1, reason=DeleteReason.USERSPACE),
+        second: DeletedNotice(ifindex=IFINDEX, peer_id=1, reason=None),
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .mutation import Mutation
 
+INTERFACE = "ovpn_dco/netlink/interface.py"
 SOCKETS = "ovpn_dco/netlink/sockets.py"
 TRACKER = "ovpn_dco/netlink/tracker.py"
 
@@ -63,7 +64,42 @@ MUTATIONS = [
         "netlink-former-peer-with-the-id",
         of_tracker("test_what_comes_during_a_look_is_of_the_present_peer"),
         TRACKER,
-        "told = [self._deletion(peer) for peer in list(self._all()) if peer.doomed]",
-        "told: list[Told] = []",
+        "for peer in [peer for peer in self._all() if peer.doomed]:",
+        "for peer in list[_Peer]():",
+    ),
+    Mutation(
+        "netlink-unreadable-event",
+        of_sockets("test_what_cannot_be_read_is_lost"),
+        SOCKETS,
+        "if error.errno in (errno.ENOBUFS, errno.EBADMSG):",
+        "if error.errno in (errno.ENOBUFS,):",
+    ),
+    Mutation(
+        "netlink-read-before-a-failure",
+        of_sockets("test_what_was_read_before_a_failure_comes_with_the_next_call"),
+        SOCKETS,
+        "        with contextlib.suppress(BlockingIOError):\n",
+        "        self._found = []\n        with contextlib.suppress(BlockingIOError):\n",
+    ),
+    Mutation(
+        "netlink-known-before-a-failure",
+        of_tracker("test_what_is_known_waits_while_the_rest_cannot_be_found"),
+        INTERFACE,
+        "    tracker.take(read())\n",
+        "    tracker.tell()\n    tracker.take(read())\n",
+    ),
+    Mutation(
+        "netlink-reason-of-another",
+        of_tracker("test_reason_is_not_of_a_later_peer_with_the_id"),
+        TRACKER,
+        "if not peers or (self.behind and len(peers) > 1):",
+        "if not peers:",
+    ),
+    Mutation(
+        "netlink-interface-gone",
+        "tests/netlink/test_interface.py::test_peers_are_gone_with_their_interface",
+        INTERFACE,
+        "except InterfaceMissing:",
+        "except NotFound:",
     ),
 ]
