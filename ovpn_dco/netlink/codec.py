@@ -135,11 +135,15 @@ def _address(text: str | None, attribute: str, version: int) -> str | None:
 
 
 def _parse(text: str, attribute: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """A scope in the text is refused, as by the other engine: `remote` has a number for it, the
+    others have none."""
     try:
-        return ipaddress.ip_address(text.partition("%")[0])
-    except (ValueError, AttributeError):
-        message = f"{attribute} {text!r} is no address"
-        raise error_for(errno.EINVAL, message, attribute=attribute) from None
+        if "%" not in text:
+            return ipaddress.ip_address(text)
+    except (ValueError, TypeError):
+        pass
+    message = f"{attribute} {text!r} is no address without a scope"
+    raise error_for(errno.EINVAL, message, attribute=attribute)
 
 
 # Replies and notifications

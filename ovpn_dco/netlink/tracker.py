@@ -11,6 +11,7 @@ then. So the peers of an id form a queue: what is told of an id that goes is tol
 from __future__ import annotations
 
 import errno
+import ipaddress
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -212,7 +213,7 @@ class PeerTracker:
         self._told.append(Told(peer.generation, notice))
 
     def _move(self, peer: _Peer, state: PeerState) -> None:
-        if state.remote is not None and state.remote != peer.remote:
+        if state.remote is not None and _place(state.remote) != _place(peer.remote):
             peer.remote = state.remote
             notice = FloatedNotice(ifindex=self._ifindex, peer_id=peer.peer_id, remote=state.remote)
             self._told.append(Told(peer.generation, notice))
@@ -243,3 +244,15 @@ class PeerTracker:
         of_id.remove(peer)
         if not of_id:
             del self._peers[peer.peer_id]
+
+
+def _place(remote: Address | None) -> tuple[object, ...] | None:
+    """What all spellings of an address have in common; the driver knows no IPv4-mapped ones."""
+    if remote is None:
+        return None
+    host = ipaddress.ip_address(remote[0])
+    if isinstance(host, ipaddress.IPv4Address):
+        return host, remote[1]
+    if host.ipv4_mapped is not None:
+        return host.ipv4_mapped, remote[1]
+    return host, remote[1], remote[3] if len(remote) == 4 else 0

@@ -72,7 +72,7 @@ CALLS: dict[str, Callable[[Commands], Any]] = {
         PeerAttributes(
             peer_id=0xABCDE,
             socket=descriptor("new peer udp6"),
-            remote=("fe80::7%lo", 1194, 0, 1),
+            remote=("fe80::7", 1194, 0, 1),
             vpn_ipv6="fd00:8::3",
         ),
     ),
@@ -367,6 +367,11 @@ def test_cut_off_messages_are_refused(name: str) -> None:
         ({"local": "x"}, "local"),
         ({"vpn_ipv4": "fd00::1"}, "vpn_ipv4"),
         ({"vpn_ipv6": "10.0.0.1"}, "vpn_ipv6"),
+        ({"vpn_ipv4": 167772161}, "vpn_ipv4"),
+        ({"remote": ("fe80::1%lo", 9)}, "remote"),
+        ({"remote": ("fe80::1%lo", 9, 0, 1)}, "remote"),
+        ({"local": "fe80::1%lo"}, "local"),
+        ({"vpn_ipv6": "fe80::1%1"}, "vpn_ipv6"),
     ],
 )
 def test_what_is_no_address_is_refused_here(

@@ -384,3 +384,23 @@ def test_reason_is_not_of_a_later_peer_with_the_id(tracker: PeerTracker) -> None
         first: DeletedNotice(ifindex=IFINDEX, peer_id=1, reason=DeleteReason.USERSPACE),
         second: DeletedNotice(ifindex=IFINDEX, peer_id=1, reason=None),
     }
+
+
+PLACES: list[list[Address]] = [
+    [("192.0.2.1", 1194), ("::ffff:192.0.2.1", 1194, 0, 0), ("::ffff:c000:201", 1194)],
+    [("192.0.2.1", 1195)],
+    [("2001:db8::1", 1194, 0, 0), ("2001:DB8:0:0::0001", 1194), ("2001:db8::1", 1194, 7, 0)],
+    [("fe80::1", 1194, 0, 1), ("FE80::1", 1194, 0, 1)],
+    [("fe80::1", 1194, 0, 2)],
+]
+
+
+@pytest.mark.parametrize("given", [one for place in PLACES for one in place], ids=str)
+def test_another_spelling_is_no_move(given: Address, tracker: PeerTracker) -> None:
+    tracker.added(1, tracker.adding(1, given))
+    for place in PLACES:
+        told_of = place[0]  # as the driver spells it
+        tracker.moved(1, 1, given)
+        tracker.look([PeerState(peer_id=1, remote=told_of)], {})
+        moves = [] if given in place else [told_of]
+        assert [getattr(one.notice, "remote", None) for one in tracker.tell()] == moves

@@ -102,4 +102,11 @@ MUTATIONS = [
         "except InterfaceMissing:",
         "except NotFound:",
     ),
+    Mutation(
+        "netlink-scope-cut-off",
+        "tests/netlink/test_recorded.py::test_what_is_no_address_is_refused_here",
+        "ovpn_dco/netlink/codec.py",
+        'if "%" not in text:\n            return ipaddress.ip_address(text)',
+        'if text:\n            return ipaddress.ip_address(text.partition("%")[0])',
+    ),
 ]
