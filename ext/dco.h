@@ -510,7 +510,7 @@ struct dco_trace_record {
     bool stream;                      /* over TCP */
     struct dco_address remote, local; /* outer points; the local one may be unknown */
     uint32_t size, kept;              /* bytes of the packet, and how many are here */
-    uint32_t packets, lost;           /* segments of a super-packet; of them dropped */
+    uint32_t packets, lost;           /* segments of a super-packet; of them, or copies, dropped */
 };
 
 /* One at a time: -EBUSY. `*fd` is readable while records wait; it lives until the next start. */

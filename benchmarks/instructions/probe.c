@@ -76,22 +76,15 @@ NAMED static void report(const char *direction, const struct trace *trace, unsig
 static size_t build(const struct trace *trace, uint8_t *buffer)
 {
     struct packet_spec spec = spec_of(4, trace->size ? UDP : TCP);
-    struct dco_vnet vnet = {0};
-    size_t header;
+    struct dco_vnet vnet;
 
     if (trace->size) {
         spec.payload = trace->size - (unsigned)spec_header(&spec);
         return make_packet(buffer, &spec);
     }
     spec.options = 0;
-    header = spec_header(&spec);
     spec.payload = SUPER_SEGMENTS * SUPER_PAYLOAD;
-    vnet.flags = DCO_VNET_NEEDS_CSUM;
-    vnet.gso_type = DCO_VNET_GSO_TCPV4;
-    vnet.hdr_len = (uint16_t)header;
-    vnet.gso_size = SUPER_PAYLOAD;
-    vnet.csum_start = (uint16_t)spec_transport(&spec);
-    vnet.csum_offset = 16;
+    vnet = vnet_of(&spec, SUPER_PAYLOAD);
     memcpy(buffer, &vnet, sizeof vnet);
     return sizeof vnet + make_packet(buffer + sizeof vnet, &spec);
 }

@@ -49,18 +49,30 @@ __attribute__((cold)) static void count_drop(struct dco_transmit *transmit, stru
     transmit->stats.loss = loss;
 }
 
+/* All are of one size, but for the last. */
+__attribute__((cold)) static void count_failed(const struct dco_udp_message *message,
+                                               uint32_t *packets, uint32_t *bytes)
+{
+    *packets = (uint32_t)__builtin_popcountll(message->failed_at);
+    *bytes = *packets * message->segment;
+    if (message->failed_at >> (message->packets - 1) & 1)
+        *bytes -= (uint32_t)message->packets * message->segment - message->size;
+}
+
 static void account(struct dco_transmit *transmit, struct dco_udp_message *message)
 {
     struct dco_peer *peer = message->owner;
-    uint32_t lost = (uint32_t)message->failed * message->segment;
+    uint32_t failed = 0, bytes_failed = 0;
 
-    if (message->failed < message->packets) {
-        dco_counter_add(&peer->link_tx_packets, message->packets - message->failed);
-        dco_counter_add(&peer->link_tx_bytes, message->size - lost);
+    if (message->failed_at)
+        count_failed(message, &failed, &bytes_failed);
+    if (failed < message->packets) {
+        dco_counter_add(&peer->link_tx_packets, message->packets - failed);
+        dco_counter_add(&peer->link_tx_bytes, message->size - bytes_failed);
         dco_counter_set(&peer->last_sent_ns, transmit->now_ns);
     }
-    if (message->failed)
-        count_drop(transmit, peer, drop_of_error(message->error), message->failed);
+    if (failed)
+        count_drop(transmit, peer, drop_of_error(message->error), failed);
     if (message->single)
         atomic_store_explicit(&peer->single_above, message->segment - 1u, memory_order_relaxed);
     if (message->source_gone)
@@ -107,7 +119,7 @@ static void send_frames(struct dco_transmit *transmit, const struct dco_udp_mess
     if (lost)
         count_drop(transmit, peer, reason, lost);
     if (trace)
-        dco_trace_sent(trace, transmit, transport, message, reason, lost);
+        dco_trace_frames(trace, transmit, transport, message, reason, lost);
     stream_result(transmit, transport, &tally, error);
 }
 
@@ -127,8 +139,8 @@ __attribute__((cold)) static void trace_run(struct dco_transmit *transmit, unsig
 
     for (unsigned i = first; trace && i < first + count; i++) {
         const struct dco_udp_message *message = &transmit->message[i];
-        dco_trace_sent(trace, transmit, transmit->transport[i], message,
-                       drop_of_error(message->error), message->failed);
+        dco_trace_datagrams(trace, transmit, transmit->transport[i], message,
+                            drop_of_error(message->error));
     }
 }
 

@@ -14,6 +14,10 @@ struct dco_trace_lane {
     uint32_t turn;      /* grows by the share at each packet that has no id */
     uint8_t *held;      /* the packet that is being worked on, as it came: at most `snap` bytes */
     uint32_t held_size; /* bytes that it had */
+    /* of a packet to be sealed, when it came */
+    const struct dco_key *key; /* its peer's; NULL: it is another worker's, or nobody's */
+    uint64_t next_id;          /* that the key would have given */
+    uint64_t sealed;           /* packets that the key had sealed */
 };
 
 struct dco_trace {
@@ -120,75 +124,97 @@ static void hold(struct dco_trace *trace, struct dco_trace_lane *lane, const uin
 
 /* --- from the interface to the wire --- */
 
-void dco_trace_transmit_begin(struct dco_trace *trace, struct dco_transmit *transmit,
-                              const uint8_t *packet, uint32_t size)
+/* As it stands on the wire. */
+static uint64_t next_id(const struct dco_key *key)
 {
-    hold(trace, sealing_lane(trace, transmit->worker), packet, size);
+    uint64_t epoch = key->epochs ? key->epochs->sealing->key.epoch : 0;
+
+    return epoch << 48 | key->counter.next;
+}
+
+void dco_trace_transmit_begin(struct dco_trace *trace, struct dco_transmit *transmit,
+                              const struct dco_peer *peer, const uint8_t *packet, uint32_t size)
+{
+    struct dco_trace_lane *lane = sealing_lane(trace, transmit->worker);
+    bool own = peer && peer->home == transmit->worker->index;
+
+    hold(trace, lane, packet, size);
+    lane->key = own ? dco_keyslots_get(&peer->keys, DCO_SLOT_PRIMARY) : NULL;
+    lane->next_id = lane->key ? next_id(lane->key) : 0;
+    lane->sealed = lane->key ? dco_counter_read(&lane->key->sealed) : 0;
     transmit->stats.loss = (struct dco_stats_loss){0};
 }
 
-/* The id that the first of `sealed` packets got: they were the last. */
-static void identify_sealed(struct dco_trace_record *record, struct dco_peer *peer, uint32_t sealed)
+/* The first id that the packet took: counted from the last one, since the epoch may have turned right
+ * before it, unless that was later. */
+static void identify_sealed(struct dco_trace_record *record, const struct dco_trace_lane *lane)
 {
-    struct dco_key *key = dco_keyslots_get(&peer->keys, DCO_SLOT_PRIMARY);
+    const struct dco_key *key = lane->key;
+    uint64_t sealed = key ? dco_counter_read(&key->sealed) - lane->sealed : 0;
 
-    if (!key || key->counter.next <= sealed)
+    if (!sealed)
         return;
     record->format = key->epochs ? DCO_TRACE_EPOCH_ID : DCO_TRACE_CLASSIC_ID;
     record->key_id = key->key_id;
-    record->packet_id = key->counter.next - sealed;
-    if (key->epochs)
-        record->packet_id |= (uint64_t)key->epochs->sealing->key.epoch << 48;
+    record->packet_id = key->counter.next > sealed ? next_id(key) - sealed : lane->next_id;
 }
 
 void dco_trace_transmit_end(struct dco_trace *trace, struct dco_transmit *transmit,
-                            struct dco_peer *peer, uint32_t packets)
+                            const struct dco_peer *peer, uint32_t packets)
 {
     struct dco_trace_lane *lane = sealing_lane(trace, transmit->worker);
-    struct dco_stats_loss loss = transmit->stats.loss;
     struct dco_trace_record record = describe(DCO_TRACE_TX_INNER, peer);
 
     record.size = lane->held_size;
-    record.packets = packets > loss.packets ? packets : loss.packets;
-    note_drop(&record, loss.reason, loss.packets);
-    if (peer && record.packets > record.lost)
-        identify_sealed(&record, peer, record.packets - record.lost);
+    record.packets = packets;
+    note_drop(&record, transmit->stats.loss.reason, transmit->stats.loss.packets);
+    identify_sealed(&record, lane);
     put(trace, lane, &record, lane->held);
 }
 
-void dco_trace_sent(struct dco_trace *trace, struct dco_transmit *transmit,
-                    const struct dco_transport *transport, const struct dco_udp_message *message,
-                    enum dco_drop drop, uint32_t lost)
+/* One datagram or frame of a message; with `drop` it was not taken. */
+static void put_sent(struct dco_trace *trace, struct dco_transmit *transmit,
+                     struct dco_trace_record record, const struct dco_peer *peer,
+                     const uint8_t *packet, uint32_t size, enum dco_drop drop)
 {
-    struct dco_trace_lane *lane = sealing_lane(trace, transmit->worker);
-    const struct dco_peer *peer = message->owner;
+    record.size = size;
+    identify(&record, dco_keyslots_find(&peer->keys, dco_wire_key_id(packet)), packet, size);
+    note_drop(&record, drop, 1);
+    put(trace, sealing_lane(trace, transmit->worker), &record, packet);
+}
+
+void dco_trace_datagrams(struct dco_trace *trace, struct dco_transmit *transmit,
+                         const struct dco_transport *transport,
+                         const struct dco_udp_message *message, enum dco_drop drop)
+{
+    struct dco_trace_record record = describe(DCO_TRACE_TX_OUTER, message->owner);
+
+    record.remote = message->remote;
+    record.local = message->local.family ? message->local : transport->udp->local;
+    record.local.port = transport->udp->local.port;
+    for (uint32_t i = 0; i < message->packets; i++) {
+        uint32_t at = i * message->segment, left = message->size - at;
+        put_sent(trace, transmit, record, message->owner, message->data + at,
+                 left < message->segment ? left : message->segment,
+                 message->failed_at >> i & 1 ? drop : DCO_DROP_NONE);
+    }
+}
+
+void dco_trace_frames(struct dco_trace *trace, struct dco_transmit *transmit,
+                      const struct dco_transport *transport, const struct dco_udp_message *message,
+                      enum dco_drop drop, uint32_t lost)
+{
+    struct dco_trace_record record = describe(DCO_TRACE_TX_OUTER, message->owner);
     uint8_t *data = (uint8_t *)message->data, *packet;
-    uint32_t size;
+    uint32_t size, i = 0;
     size_t at = 0;
 
-    for (uint32_t i = 0; i < message->packets; i++) {
-        struct dco_trace_record record = describe(DCO_TRACE_TX_OUTER, peer);
-        if (transport->stream) {
-            if (dco_tcpframe_next(data, message->size, &at, DCO_TCPFRAME_MAX, &packet, &size) <= 0)
-                return;
-            record.stream = true;
-            record.remote = transport->stream->tcp.remote;
-            record.local = transport->stream->tcp.local;
-        } else {
-            packet = data + at;
-            size = (uint32_t)(message->size - at);
-            size = size < message->segment ? size : message->segment;
-            at += size;
-            record.remote = message->remote;
-            record.local = message->local.family ? message->local : transport->udp->local;
-            record.local.port = transport->udp->local.port;
-        }
-        record.size = size;
-        identify(&record, dco_keyslots_find(&peer->keys, dco_wire_key_id(packet)), packet, size);
-        if (i >= message->packets - lost)
-            note_drop(&record, drop, 1);
-        put(trace, lane, &record, packet);
-    }
+    record.stream = true;
+    record.remote = transport->stream->tcp.remote;
+    record.local = transport->stream->tcp.local;
+    for (; dco_tcpframe_next(data, message->size, &at, DCO_TCPFRAME_MAX, &packet, &size) > 0; i++)
+        put_sent(trace, transmit, record, message->owner, packet, size,
+                 i < message->packets - lost ? DCO_DROP_NONE : drop);
 }
 
 void dco_trace_control_lost(struct dco_trace *trace, struct dco_transmit *transmit,

@@ -19,18 +19,21 @@ static inline struct dco_trace *dco_trace_on(const struct dco_engine *engine)
     return atomic_load_explicit(&engine->trace, memory_order_acquire);
 }
 
-/* Around what is done to a packet from the interface. `sealing` held. */
+/* Around what is done to a packet from the interface, which is that many `packets`. `peer`: whose it
+ * is, or NULL. `sealing` held. */
 void dco_trace_transmit_begin(struct dco_trace *trace, struct dco_transmit *transmit,
-                              const uint8_t *packet, uint32_t size);
-/* `peer`: whose it is, of this worker, or NULL. */
+                              const struct dco_peer *peer, const uint8_t *packet, uint32_t size);
 void dco_trace_transmit_end(struct dco_trace *trace, struct dco_transmit *transmit,
-                            struct dco_peer *peer, uint32_t packets);
+                            const struct dco_peer *peer, uint32_t packets);
 
-/* A message of datagrams, or a run of frames, of which the last `lost` packets were not taken, and
- * why. `sealing` held. */
-void dco_trace_sent(struct dco_trace *trace, struct dco_transmit *transmit,
-                    const struct dco_transport *transport, const struct dco_udp_message *message,
-                    enum dco_drop drop, uint32_t lost);
+/* What has become of a message of datagrams; `drop`: why some failed. `sealing` held. */
+void dco_trace_datagrams(struct dco_trace *trace, struct dco_transmit *transmit,
+                         const struct dco_transport *transport,
+                         const struct dco_udp_message *message, enum dco_drop drop);
+/* Likewise of a run of frames, of which the last `lost` were not taken. */
+void dco_trace_frames(struct dco_trace *trace, struct dco_transmit *transmit,
+                      const struct dco_transport *transport, const struct dco_udp_message *message,
+                      enum dco_drop drop, uint32_t lost);
 
 /* A control packet that was not taken by a connection, which may be gone: NULL. `sealing` held. */
 void dco_trace_control_lost(struct dco_trace *trace, struct dco_transmit *transmit,

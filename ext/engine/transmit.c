@@ -339,15 +339,17 @@ __attribute__((cold)) static void trace_packet(struct dco_transmit *transmit,
 {
     struct dco_trace *trace = dco_trace_on(transmit->engine);
     struct dco_peer *peer = is_ip(packet, size) ? select_peer(transmit->engine, packet) : NULL;
+    uint64_t before = dco_counter_read(&transmit->stats.tun_read_packets), packets;
 
     if (!trace) {
         transmit_packet(transmit, vnet, packet, size);
         return;
     }
-    dco_trace_transmit_begin(trace, transmit, packet, size);
+    dco_trace_transmit_begin(trace, transmit, peer, packet, size);
     transmit_packet(transmit, vnet, packet, size);
-    if (!peer || peer->home == transmit->worker->index || transmit->stats.loss.packets)
-        dco_trace_transmit_end(trace, transmit, peer, dco_gso_count(&transmit->gso));
+    packets = dco_counter_read(&transmit->stats.tun_read_packets) - before;
+    if (packets) /* else its home has it now */
+        dco_trace_transmit_end(trace, transmit, peer, (uint32_t)packets);
 }
 
 typedef void carry(struct dco_transmit *transmit, const struct dco_vnet *vnet, uint8_t *packet,
@@ -507,7 +509,7 @@ static void transmit_forwarded(struct dco_transmit *transmit, struct dco_peer *p
     enum dco_drop drop;
 
     if (trace)
-        dco_trace_transmit_begin(trace, transmit, packet, size);
+        dco_trace_transmit_begin(trace, transmit, peer, packet, size);
     drop = peer ? dco_gso_begin(&transmit->gso, NULL, packet, size) : DCO_DROP_TX_NO_PEER;
     transmit->from_peer = true;
     if (drop)

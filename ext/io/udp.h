@@ -94,7 +94,8 @@ int dco_udp_receive(struct dco_udp *udp, struct dco_udp_inbox *inbox);
 
 /* --- send --- */
 
-/* Sealed datagrams to one place, one behind the other: all of `segment` bytes but the last. */
+/* Sealed datagrams to one place, one behind the other, at most DCO_GSO_SEGMENTS_MAX: all of `segment`
+ * bytes but the last. */
 struct dco_udp_message {
     const uint8_t *data;
     uint32_t size;
@@ -105,9 +106,9 @@ struct dco_udp_message {
     bool loose;            /* may be fragmented on its way, whatever the socket says */
     void *owner;
     struct dco_address remote, local;
-    int error;        /* result: 0, or the negative errno of why some or all of it was not sent */
-    uint16_t failed;  /* result: packets not sent */
-    bool source_gone; /* result: this host has the address `local` no more */
+    int error;          /* result: 0, or the negative errno of why some or all of it was not sent */
+    uint64_t failed_at; /* result: bit n: packet n was not sent */
+    bool source_gone;   /* result: this host has the address `local` no more */
 };
 
 struct dco_udp_outbox {

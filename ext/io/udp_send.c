@@ -189,15 +189,16 @@ static void send_singly(struct dco_udp *udp, struct dco_udp_outbox *outbox,
 {
     struct dco_udp_message one = *message;
     uint32_t left = message->size;
+    uint64_t bit = 1;
 
     one.packets = 1;
-    for (; left; one.data += one.size, left -= one.size) {
+    for (; left; one.data += one.size, left -= one.size, bit <<= 1) {
         int error;
         one.size = left < message->segment ? left : message->segment;
         error = send_datagram(udp, outbox, &one, stop_fd, tally);
         if (error) {
             message->error = -error;
-            message->failed++;
+            message->failed_at |= bit;
         }
     }
     message->source_gone = one.source_gone;
@@ -230,14 +231,14 @@ static void send_without_gso(struct dco_udp *udp, struct dco_udp_outbox *outbox,
         tally->oversize += message->packets;
     }
     send_singly(udp, outbox, message, stop_fd, tally);
-    if (error == EIO || (!oversize && !message->failed))
+    if (error == EIO || (!oversize && !message->failed_at))
         drop_gso(udp, tally);
 }
 
 static void give_up(struct dco_udp_message *message, int error, struct dco_udp_tally *tally)
 {
     message->error = -error;
-    message->failed = message->packets;
+    message->failed_at = UINT64_MAX >> (DCO_GSO_SEGMENTS_MAX - message->packets);
     tally->dead |= error == EPIPE || error == EBADF || error == ENOTSOCK;
 }
 

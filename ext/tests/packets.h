@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "codec/gso.h"
+
 enum { TCP = 6, UDP = 17 };
 enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, URG = 32, ECE = 64, CWR = 128 };
 
@@ -167,6 +169,19 @@ static inline size_t make_packet(uint8_t *packet, const struct packet_spec *spec
         packet[header + i] = (uint8_t)(i * 13 + (i >> 8) + spec->sequence + spec->id + spec->fill);
     seal_packet(packet, size, transport, spec->protocol);
     return size;
+}
+
+/* The offload header of a packet that is to be split into segments of so many bytes of payload. */
+static inline struct dco_vnet vnet_of(const struct packet_spec *spec, unsigned segment)
+{
+    uint8_t tcp_type = spec->version == 4 ? DCO_VNET_GSO_TCPV4 : DCO_VNET_GSO_TCPV6;
+    return (struct dco_vnet){
+        .flags = DCO_VNET_NEEDS_CSUM,
+        .gso_type = spec->protocol == TCP ? tcp_type : DCO_VNET_GSO_UDP_L4,
+        .gso_size = (uint16_t)segment,
+        .csum_start = (uint16_t)spec_transport(spec),
+        .csum_offset = spec->protocol == TCP ? 16 : 6,
+    };
 }
 
 #endif

@@ -5,18 +5,6 @@
 static uint8_t buffer[70000], original[70000];
 static struct dco_gso gso;
 
-static struct dco_vnet vnet_of(const struct packet_spec *spec, unsigned segment)
-{
-    uint8_t tcp_type = spec->version == 4 ? DCO_VNET_GSO_TCPV4 : DCO_VNET_GSO_TCPV6;
-    return (struct dco_vnet){
-        .flags = DCO_VNET_NEEDS_CSUM,
-        .gso_type = spec->protocol == TCP ? tcp_type : DCO_VNET_GSO_UDP_L4,
-        .gso_size = (uint16_t)segment,
-        .csum_start = (uint16_t)spec_transport(spec),
-        .csum_offset = spec->protocol == TCP ? 16 : 6,
-    };
-}
-
 /* As the kernel hands it out: pseudo-header sum in the checksum field. */
 static void leave_partial(uint8_t *packet, size_t size, size_t transport, int protocol)
 {

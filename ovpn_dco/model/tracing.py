@@ -54,9 +54,9 @@ class TraceRecord(NamedTuple):
 
     `peer` is (id, generation). Key id and packet id are as a data packet shows them, before anybody
     has checked them; in the epoch format the packet id counts within `epoch`. A super-packet has
-    several `packets`, and the id is that of the first. `drop` is why `lost` of them went no
-    further. Addresses are those of the outer points; the local host may be unknown. `stream`: over
-    TCP."""
+    several `packets`, and the id is that of the first. `drop` is why `lost` of them, or copies of a
+    multicast packet, went no further. Addresses are those of the outer points; the local host may
+    be unknown. `stream`: over TCP."""
 
     time_ns: int
     point: TracePoint
