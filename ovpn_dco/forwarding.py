@@ -37,6 +37,7 @@ class Forwarding:
         self._lock = threading.RLock()
         self._mode = ForwardingMode.OFF
         self._permits: dict[PeerRef, frozenset[PeerRef]] = {}
+        self._room = 0  # for permits; then those of peers that are gone are dropped
         self._governor: Governor | None = None
 
     def forget(self) -> None:
@@ -82,8 +83,9 @@ class Forwarding:
                 ...
 
         Every pair of peers is asked about once when one of them comes, or is set anew; no packet
-        waits for the policy, and none passes before its answer. An exception is logged, and means
-        no. With N peers these are 2N questions for each that comes."""
+        waits for the policy, and none passes before its answer. What it said before is in effect
+        until it says otherwise, but not of a peer that is set anew. An exception is logged, and
+        means no. With N peers these are 2N questions for each that comes."""
         from .governor import Governor
 
         return Governor(self, self._peers, policy)
@@ -134,9 +136,10 @@ class Forwarding:
     def _permit(self, source: PeerRef, targets: frozenset[PeerRef]) -> None:
         self._peers.backend.permit(source, targets)
         self._permits[source] = targets
-        if len(self._permits) > 2 * len(self._peers) + 8:
+        if len(self._permits) > self._room:
             present = set(self._peers.backend.peers())
             self._permits = {ref: kept for ref, kept in self._permits.items() if ref in present}
+            self._room = 2 * len(self._permits) + 8
 
     def _set(self, mode: ForwardingMode) -> None:
         if mode is not ForwardingMode.OFF:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from .backend.base import PeerRef
-from .errors import DeviceClosed
+from .errors import DcoError, DeviceClosed, NotFound
 from .peer import Peer, Peers
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ logger = logging.getLogger("ovpn_dco")
 
 Policy: TypeAlias = Callable[[Peer, Peer], Awaitable[bool]]
 
+RETRY_S = 1.0
+
 
 class Governor:
     """Made by `Forwarding.govern`. The policy runs in the loop of the context, whatever thread
@@ -31,17 +33,21 @@ class Governor:
         self._peers = peers
         self._policy = policy
         self._allowed: dict[PeerRef, set[PeerRef]] = {}
-        self._news: set[PeerRef] = set()
+        self._news: set[PeerRef] = set()  # peers to be asked about
+        self._due: set[PeerRef] = set()  # sources of whose permits the engine knows too few
         self._loop: asyncio.AbstractEventLoop
         self._wake: asyncio.Event
         self._turn: asyncio.Lock
         self._task: asyncio.Task[None] | None = None
+        self._governs = False
 
     async def start(self) -> None:
         """Returns when all that are there have been judged; `async with` does the same."""
         self._loop = asyncio.get_running_loop()
         self._wake, self._turn = asyncio.Event(), asyncio.Lock()
         self._forwarding.claim(self)
+        self._governs = True
+        self._allowed.clear()
         self._peers.observers.append(self)
         try:
             await self.judge_all()
@@ -53,10 +59,15 @@ class Governor:
     async def close(self) -> None:
         """Switches forwarding off. Idempotent."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
+        if task is None:
+            return
+        task.cancel()
+        try:
             await asyncio.wait({task})
+        finally:
             self._give_up()
+        if not task.cancelled():
+            task.result()  # raises what has ended it too early
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -68,7 +79,7 @@ class Governor:
     async def judge_all(self) -> None:
         """Asks about every pair anew: what the policy goes by has changed."""
         self._news.update(self._peers.backend.peers())
-        await self._judge()
+        await self._catch_up()
 
     # PeerObserver
 
@@ -85,16 +96,30 @@ class Governor:
             self._loop.call_soon_threadsafe(function, ref)
 
     def _come(self, ref: PeerRef) -> None:
+        for source in self._part(ref):
+            self._permit(source)
         self._news.add(ref)
         self._wake.set()
 
     def _go(self, ref: PeerRef) -> None:
-        self._news.discard(ref)
+        self._part(ref)
         self._allowed.pop(ref, None)
+        self._news.discard(ref)
+
+    def _part(self, ref: PeerRef) -> list[PeerRef]:
+        """What was said of its pairs is void. Sources that have lost something."""
+        losers = [source for source, targets in self._allowed.items() if ref in targets]
+        for source in losers:
+            self._allowed[source].remove(ref)
+        if self._allowed.get(ref):
+            self._allowed[ref].clear()
+            losers.append(ref)
+        return losers
 
     # Steps
 
     def _give_up(self) -> None:
+        self._governs = False
         self._peers.observers.remove(self)
         self._forwarding.release()
 
@@ -103,37 +128,60 @@ class Governor:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                await self._judge()
+                await self._catch_up()
 
-    async def _judge(self) -> None:
+    async def _catch_up(self) -> None:
         async with self._turn:
-            while self._news:
-                news, self._news = self._news, set()
-                news &= set(self._peers.backend.peers())
-                for ref in news:
-                    self._allowed.setdefault(ref, set())
-                changed = set(news)
-                for ref in news:
-                    changed |= await self._judge_one(ref)
-                self._bring_about(changed)
+            try:
+                while self._news or self._due:
+                    if self._due:
+                        self._permit(self._due.pop())
+                        await asyncio.sleep(0)  # with many peers others want their turn between
+                    else:
+                        await self._judge(self._news.pop())
+            finally:
+                if self._news or self._due:
+                    self._wake.set()  # for the task, where another one was cancelled
 
-    async def _judge_one(self, ref: PeerRef) -> set[PeerRef]:
-        """Those whose permits are others than before."""
-        others = [other for other in self._allowed if other != ref]
-        pairs = [(ref, other) for other in others] + [(other, ref) for other in others]
-        answers = await asyncio.gather(*(self._ask(*pair) for pair in pairs))
-        changed = set()
-        for (source, target), answer in zip(pairs, answers, strict=True):
-            allowed = self._allowed.get(source)  # None: it has gone meanwhile
-            if allowed is not None and answer != (target in allowed):
-                (allowed.add if answer else allowed.discard)(target)
-                changed.add(source)
-        return changed
+    async def _judge(self, ref: PeerRef) -> None:
+        """Asks about its pairs; of two that are new, with the second one."""
+        try:
+            self._peers.backend.peer_info(ref)
+        except NotFound:
+            return
+        self._allowed.setdefault(ref, set())
+        others = self._allowed.keys() - self._news - {ref}
+        pairs = [pair for other in others for pair in ((ref, other), (other, ref))]
+        questions = [self._loop.create_task(self._ask(*pair)) for pair in pairs]
+        try:
+            if questions:
+                await asyncio.wait(questions)
+        except asyncio.CancelledError:
+            self._news.add(ref)
+            for question in questions:
+                question.cancel()
+            raise
 
-    async def _ask(self, source: PeerRef, target: PeerRef) -> bool:
+    async def _ask(self, source: PeerRef, target: PeerRef) -> None:
+        """A no takes effect at once, a yes soon; none where it will be asked about anew."""
+        answer = await self._answer(source, target)
+        allowed = self._allowed.get(source)
+        if allowed is None or target not in self._allowed or answer == (target in allowed):
+            return
+        if not answer:
+            allowed.remove(target)
+            self._permit(source)
+        elif self._news.isdisjoint((source, target)):
+            allowed.add(target)
+            self._due.add(source)
+
+    async def _answer(self, source: PeerRef, target: PeerRef) -> bool:
         try:
             return bool(await self._policy(Peer(self._peers, source), Peer(self._peers, target)))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            anew = not self._news.isdisjoint((source, target))
+            if anew and isinstance(error, asyncio.CancelledError):
+                raise  # by `_judge`
             # Its text may repeat what a peer has sent.
             logger.error(
                 "from peer %d to peer %d nothing goes: the policy failed with %s",
@@ -143,7 +191,17 @@ class Governor:
             )
             return False
 
-    def _bring_about(self, sources: set[PeerRef]) -> None:
-        for source in sources & self._allowed.keys():
-            self._allowed[source] &= self._allowed.keys()
-            self._forwarding.permit_quietly(source, frozenset(self._allowed[source]))
+    def _permit(self, source: PeerRef) -> None:
+        if not self._governs:
+            return  # a question, or news, has come too late
+        try:
+            self._forwarding.permit_quietly(source, frozenset(self._allowed.get(source, ())))
+        except DeviceClosed:
+            pass  # nothing goes anywhere
+        except DcoError as error:
+            logger.error("what peer %d may reach is not set yet: %s", source[0], error)
+            self._loop.call_later(RETRY_S, self._fall_due, source)
+
+    def _fall_due(self, source: PeerRef) -> None:
+        self._due.add(source)
+        self._wake.set()

@@ -7,6 +7,7 @@ from .mutation import Mutation
 FORWARD = "ext/engine/forward.c"
 GROUP = "ext/engine/group.c"
 FEATURES = "ext/engine/features.c"
+GOVERNOR = "ovpn_dco/governor.py"
 PEER_ROUTES = "ovpn_dco/net/peer_routes.py"
 ROUTES = "ovpn_dco/routes.py"
 
@@ -21,6 +22,10 @@ def source(name: str) -> str:
 
 def forward(name: str) -> str:
     return f"tests/security/test_forwarding.py::{name}"
+
+
+def policy(name: str) -> str:
+    return f"tests/security/test_policy.py::{name}"
 
 
 MUTATIONS = [
@@ -135,14 +140,14 @@ MUTATIONS = [
     ),
     Mutation(
         "policy-that-fails-permits",
-        forward("test_policy"),
-        "ovpn_dco/governor.py",
+        policy("test_policy"),
+        GOVERNOR,
         "            return False\n",
         "            return True\n",
     ),
     Mutation(
         "policy-after-the-fact",
-        forward("test_policy"),
+        policy("test_policy"),
         FORWARD,
         "== DCO_FORWARDING_ALL)",
         "!= DCO_FORWARDING_OFF && !source->permit)",
@@ -153,6 +158,41 @@ MUTATIONS = [
         "ovpn_dco/forwarding.py",
         "for peer_id, _ in targets & present)",
         "for peer_id, _ in targets)",
+    ),
+    Mutation(
+        "policy-waits-to-say-no",
+        policy("test_no_waits_for_no_other_answer"),
+        GOVERNOR,
+        "            allowed.remove(target)\n            self._permit(source)\n",
+        "            allowed.remove(target)\n            self._due.add(source)\n",
+    ),
+    Mutation(
+        "policy-of-before",
+        policy("test_who_is_set_anew_reaches_nobody_until_it_is_judged"),
+        GOVERNOR,
+        "        for source in self._part(ref):\n            self._permit(source)\n",
+        "",
+    ),
+    Mutation(
+        "policy-answers-of-before",
+        policy("test_who_is_set_anew_reaches_nobody_until_it_is_judged"),
+        GOVERNOR,
+        "        elif self._news.isdisjoint((source, target)):\n",
+        "        else:\n",
+    ),
+    Mutation(
+        "policy-ends-by-its-own-hand",
+        policy("test_a_policy_that_cancels_itself_says_no"),
+        GOVERNOR,
+        "        except (Exception, asyncio.CancelledError) as error:\n",
+        "        except Exception as error:\n",
+    ),
+    Mutation(
+        "permit-given-up",
+        policy("test_what_cannot_be_set_is_set_later"),
+        GOVERNOR,
+        "            self._loop.call_later(RETRY_S, self._fall_due, source)\n",
+        "",
     ),
     # Multicast and broadcast
     Mutation(
