@@ -21,7 +21,6 @@ from .model import (
     DeviceStats,
     Event,
     Feature,
-    ForwardingMode,
     Mode,
     Offload,
     Offloads,
@@ -186,8 +185,7 @@ class Device:
     def _restore(self, engine: UserspaceBackend, state: DeviceState, fds: Sequence[int]) -> None:
         numbers = restore_transports(engine, self._peers.transports, state, fds)
         self.routes.restored(*restore_peers(engine, state, numbers))
-        if state.forwarding is not ForwardingMode.OFF:
-            self.forwarding.restore(state.forwarding, permits_of(engine, state))
+        self.forwarding.restore(state.forwarding, permits_of(engine, state))
         if state.copies_per_s:
             self.set_multicast(on=True, copies_per_s=state.copies_per_s)
 

@@ -234,4 +234,5 @@ def permits_of(backend: UserspaceBackend, state: DeviceState) -> dict[PeerRef, f
     return {
         refs[values["peer_id"]]: frozenset(refs[n] for n in values["permits"] if n in refs)
         for values in state.peers
+        if values["permits"]
     }

@@ -405,3 +405,15 @@ def test_handed_over(mesh: Lab) -> None:
         _, got = carry(mesh, alice, packet, to_carol, to_all, out=2)
         assert got.keys() == {8}
         assert sorted(got[8]) == sorted([packet, to_all])
+
+
+def test_permits_are_handed_over_while_off(mesh: Lab) -> None:
+    """As they stay when the mode is set."""
+    alice, bob, _ = mesh.peers
+    mesh.device.forwarding.permit(alice.peer, [bob.peer])
+    with hand_over(mesh) as new:
+        assert new.forwarding.mode is ForwardingMode.OFF
+        assert new.forwarding.permitted(alice.peer) == [bob.peer]
+        new.forwarding.set_mode("permitted")
+        packet = ip(alice.vpn, bob.vpn)
+        assert carry(mesh, alice, packet, out=1)[1] == {8: [packet]}
