@@ -1,8 +1,8 @@
 """The life of one key id: reset, TLS handshake, key method 2, data keys, and the end.
 
-A session has one `KeyState` for each negotiation and at most two at a time, the primary and the
-lame duck whose keys still open late packets. It wraps what `packets_to_send` gives and unwraps what
-it hands to `receive`, and never looks into TLS.
+A session has one `KeyState` for each negotiation. The last one is the primary, others are lame
+ducks whose keys still open late packets. It wraps what `packets_to_send` gives and unwraps what it
+hands to `receive`, and never looks into TLS.
 
     client                                       server
     start() -> reset                             start() -> reset
@@ -61,6 +61,7 @@ JITTER_PART = 10
 
 _NEGOTIATING = (KeyStage.PRE_START, KeyStage.START, KeyStage.SENT_KEY, KeyStage.GOT_KEY)
 _LISTENING = (*_NEGOTIATING, KeyStage.ACTIVE)
+_OPENING = (KeyStage.ACTIVE, KeyStage.LAME_DUCK)
 
 
 class KeyState:
@@ -276,7 +277,7 @@ class KeyState:
         self._step(now)
 
     def retire(self, now: float) -> None:
-        """Becomes the lame duck: the control channel of this key id is over, its data key opens
+        """Becomes a lame duck: the control channel of this key id is over, its data key opens
         packets until `KeyExpired`, after the tran-window."""
         if self._stage is not KeyStage.ACTIVE and not (self._derived and self.failed):
             raise InvalidArgument(errno.EINVAL, f"key-state is {self._stage.name}")
@@ -342,10 +343,12 @@ class KeyState:
                 return -math.inf
             resend_s = self._reliable.next_timeout()
             times += [] if resend_s is None else [resend_s]
+        if self._derived and self._stage in _OPENING:
+            times.append(self._promote_s)
         if self._stage in _NEGOTIATING:
             times.append(self._handshake_end_s)
         elif self._stage is KeyStage.ACTIVE:
-            times += [self._renegotiate_s, self._promote_s if self._derived else math.inf]
+            times.append(self._renegotiate_s)
         elif self._stage is KeyStage.LAME_DUCK:
             times.append(self._must_die_s)
         earliest = min(times)
@@ -353,15 +356,14 @@ class KeyState:
 
     def handle_timeout(self, now: float) -> None:
         """Does what is due: gives up, asks for a promotion or renegotiation, or expires."""
+        if self._derived and self._stage in _OPENING and now >= self._promote_s:
+            self._promote_s = math.inf
+            self._events.append(KeyPromotionDue(self.key_id))
         if self._stage in _NEGOTIATING and now >= self._handshake_end_s:
             self.fail(NegotiationTimedOut(errno.ETIMEDOUT, f"stuck: {self._stage.value}"))
-        elif self._stage is KeyStage.ACTIVE:
-            if self._derived and now >= self._promote_s:
-                self._promote_s = math.inf
-                self._events.append(KeyPromotionDue(self.key_id))
-            if now >= self._renegotiate_s:
-                self._renegotiate_s = math.inf
-                self._events.append(RenegotiationDue(self.key_id))
+        elif self._stage is KeyStage.ACTIVE and now >= self._renegotiate_s:
+            self._renegotiate_s = math.inf
+            self._events.append(RenegotiationDue(self.key_id))
         elif self._stage is KeyStage.LAME_DUCK and now >= self._must_die_s:
             self._stage = KeyStage.EXPIRED
             self._events.append(KeyExpired(self.key_id))

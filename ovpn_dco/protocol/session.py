@@ -1,13 +1,15 @@
 """One session with one peer, without I/O: what clients and servers have in common.
 
-A session is a pair of session ids, a protection, and at most two key-states: the primary, whose
-control channel lives, and the lame duck, whose data key still opens late packets. Both ends keep
-the ids and the protection for as long as the session lasts; each renegotiation brings the next key
-id. `session_client` and `session_server` add who logs in and who pushes.
+A session is a pair of session ids, a protection, and key-states: the primary, whose control channel
+lives, and the lame duck, whose data key still opens late packets. While the primary has no data key
+yet there may be two lame ducks: the peer may seal with the older one until it answers the reset.
+Both ends keep the ids and the protection for as long as the session lasts; each renegotiation
+brings the next key id. `session_client` and `session_server` add who logs in and who pushes.
 
 How to drive one: `receive` for each datagram; after that, and at `next_timeout`, call
-`handle_timeout`, send all of `packets_to_send`, and take `next_event` until it gives None. Stop
-when `is_finished`. `now` is Unix time in seconds, which must not jump."""
+`handle_timeout`, act upon `next_event` until it gives None, and send all of `packets_to_send`, on
+which the peer may seal with a key. Stop when `is_finished`. `now` is Unix time, which must not
+jump."""
 
 from __future__ import annotations
 
@@ -103,7 +105,7 @@ class Session(ABC):
         self._events: deque[SessionEvent] = deque()
         self._agreement: Agreement | None = None
         self._identity: tuple[bytes, ...] | None = None
-        self._lame_duck: KeyState | None = None
+        self._lame_ducks: list[KeyState] = []  # the older one first
         self._unpromoted: int | None = None
         self._renegotiation_wanted = False
         self._ended = self._finished = False
@@ -231,7 +233,7 @@ class Session(ABC):
         return times
 
     def _key_states(self) -> list[KeyState]:
-        return [self._primary, self._lame_duck] if self._lame_duck else [self._primary]
+        return [self._primary, *self._lame_ducks]
 
     def _make_key_state(
         self, key_id: int, after_cookie: bool = False, reset_opcode: Opcode | None = None
@@ -322,23 +324,16 @@ class Session(ABC):
         return key_id if unknown else next_key_id(key_id)
 
     def _rotate(self, key_id: int, now: float) -> None:
-        """`key_id` begins, and the primary becomes the lame duck. One that failed before it had a
-        data key is forgotten instead, and the lame duck stays."""
+        """`key_id` begins, and the primary becomes a lame duck. One that failed before it had a
+        data key is forgotten instead. No key comes or goes, nor seals, before the peer is heard."""
         if self._ended:
             return
         self._renegotiation_wanted = False
         if self._primary.derived:
-            self._retire_primary(now)
+            self._primary.retire(now)
+            self._lame_ducks.append(self._primary)
         self._primary = self._make_key_state(key_id)
         self._primary.start(now)
-
-    def _retire_primary(self, now: float) -> None:
-        # Before the key goes that may still seal: in between nothing could be sent.
-        self._promote()
-        if self._lame_duck is not None:
-            self._events.append(KeyExpired(self._lame_duck.key_id))
-        self._primary.retire(now)
-        self._lame_duck = self._primary
 
     # Events of key-states
 
@@ -370,7 +365,7 @@ class Session(ABC):
                 for message in MessageReader().receive(event.data + b"\0"):
                     if not self._ended:
                         self._take_message(message, now)
-            case KeyPromotionDue():
+            case KeyPromotionDue(key_id) if key_id == self._unpromoted:
                 self._promote()
             case RenegotiationDue():
                 self._renegotiation_wanted = True
@@ -385,15 +380,15 @@ class Session(ABC):
             self._unpromoted = None
 
     def _expire(self, event: KeyExpired, now: float) -> None:
-        self._lame_duck = None
+        self._lame_ducks = [state for state in self._lame_ducks if state.key_id != event.key_id]
         self._promote()
         self._events.append(event)
-        if self._primary.failed:
+        if self._primary.failed and not self._lame_ducks:
             self._end(Ended(reason=EndReason.KEY_EXPIRED), now)
 
     def _fail(self, event: KeyFailed, now: float) -> None:
         """A renegotiation may fail: the key before it works on, and there will be another try."""
-        if self._lame_duck is not None:
+        if self._lame_ducks:
             self._events.append(RenegotiationFailed(key_id=event.key_id, error=event.error))
             # By then the peer has given up, too, so that it cannot take the next reset for a PROOF.
             self._retry_s = now + self._settings.timers.hand_window_s
@@ -427,9 +422,16 @@ class Session(ABC):
             exported = self._primary.export_keying_material(EXPORTER_LABEL, EXPORTER_SIZE)
             self._wrapping.install(exported)
         if key_id:
+            self._make_room()
             self._unpromoted = key_id
         slot = KeySlot.SECONDARY if key_id else KeySlot.PRIMARY
         self._events.append(KeyReady(key_id=key_id, slot=slot, key=key))
+
+    def _make_room(self) -> None:
+        """For the next data key: by now both ends seal with the one before it."""
+        for state in self._lame_ducks[:-1]:
+            self._events.append(KeyExpired(state.key_id))
+        del self._lame_ducks[:-1]
 
     def _of_client_first(self, ids: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
         return ids if self._role is Role.CLIENT else ids[::-1]

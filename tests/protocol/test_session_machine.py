@@ -150,9 +150,8 @@ class TwoSessions(RuleBasedStateMachine):
     def a_key_seals_until_the_end(self) -> None:
         for role in Role:
             if self.network.every(role, KeyReady) and not self.network.ended(role):
-                lame_duck = self.network.sessions[role]._lame_duck
-                primary = self.network.sessions[role]._primary
-                if lame_duck is not None or primary.key_id == 0:
+                session = self.network.sessions[role]
+                if session._lame_ducks or session._primary.key_id == 0:
                     assert KeySlot.PRIMARY in self.network.engines[role].slots
 
     @invariant()

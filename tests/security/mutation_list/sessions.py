@@ -17,6 +17,10 @@ def recovery(name: str) -> str:
     return f"tests/protocol/test_session_recovery.py::{name}"
 
 
+def traffic(name: str) -> str:
+    return f"tests/protocol/test_session_traffic.py::{name}"
+
+
 MUTATIONS = [
     # Sessions
     Mutation(
@@ -115,8 +119,29 @@ MUTATIONS = [
         "session-lame-duck-lost-with-a-failure",
         recovery("test_one_end_fails_and_the_other_does_not"),
         SESSION,
-        "        if self._primary.derived:\n            self._retire_primary(now)\n",
-        "        self._retire_primary(now)\n",
+        "        if self._primary.derived:\n            self._primary.retire(now)\n",
+        "        if True:\n            self._primary.retire(now)\n",
+    ),
+    Mutation(
+        "session-old-key-goes-while-the-peer-seals-with-it",
+        traffic("test_renegotiations_lose_nothing"),
+        SESSION,
+        "            self._lame_ducks.append(self._primary)\n",
+        "            self._lame_ducks.append(self._primary)\n            self._make_room()\n",
+    ),
+    Mutation(
+        "session-next-key-seals-before-the-peer-has-it",
+        traffic("test_renegotiations_lose_nothing"),
+        SESSION,
+        "            self._lame_ducks.append(self._primary)\n",
+        "            self._lame_ducks.append(self._primary)\n            self._promote()\n",
+    ),
+    Mutation(
+        "session-next-key-seals-at-the-time-of-another",
+        traffic("test_each_key_seals_at_its_own_time"),
+        SESSION,
+        "            case KeyPromotionDue(key_id) if key_id == self._unpromoted:\n",
+        "            case KeyPromotionDue():\n",
     ),
     Mutation(
         "failed-key-state-answers-nothing",
