@@ -63,15 +63,22 @@ static void set_path_mtu(struct dco_udp *udp)
         dco_udp_set_option(udp, IPPROTO_IPV6, IPV6_MTU_DISCOVER, discovery_ipv6(udp->df));
 }
 
+/* Threads that send by one socket do it side by side: the first sets the option, the last one puts it
+ * back. */
 void dco_udp_loosen(struct dco_udp *udp, bool on)
 {
     int ipv4 = discovery_ipv4(!on), ipv6 = discovery_ipv6(!on);
 
     if (!udp->df)
         return;
-    setsockopt(udp->fd, IPPROTO_IP, IP_MTU_DISCOVER, &ipv4, sizeof ipv4);
-    if (udp->family == AF_INET6)
-        setsockopt(udp->fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &ipv6, sizeof ipv6);
+    pthread_mutex_lock(&udp->loosening);
+    udp->loose += on ? 1 : -1u;
+    if (udp->loose == on) {
+        setsockopt(udp->fd, IPPROTO_IP, IP_MTU_DISCOVER, &ipv4, sizeof ipv4);
+        if (udp->family == AF_INET6)
+            setsockopt(udp->fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &ipv6, sizeof ipv6);
+    }
+    pthread_mutex_unlock(&udp->loosening);
 }
 
 static void set_ancillary(struct dco_udp *udp)
@@ -194,6 +201,7 @@ int dco_udp_take(struct dco_udp *udp, int fd, const struct dco_transport_config 
     int error;
 
     memset(udp, 0, sizeof *udp);
+    pthread_mutex_init(&udp->loosening, NULL);
     udp->fd = fd;
     error = check_socket(udp);
     if (error) {

@@ -4,6 +4,7 @@
 #define DCO_IO_UDP_H
 
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,6 +30,8 @@ struct dco_udp {
     bool uneven_trains;    /* the kernel spoils trains of datagrams of one size */
     dco_counter overflows; /* SO_RXQ_OVFL, cumulative; receive thread's */
     dco_counter icmp_errors;
+    pthread_mutex_t loosening;
+    unsigned loose; /* loosening: threads that send what may be fragmented in spite of `df` */
 };
 
 /* -ENOTSOCK, -EPROTONOSUPPORT: no UDP socket; -EAFNOSUPPORT; -EDESTADDRREQ: not bound. */
@@ -37,7 +40,8 @@ int dco_udp_attach(struct dco_udp *udp, int fd, const struct dco_transport_confi
 /* The same with a descriptor that becomes ours, also when it fails. */
 int dco_udp_take(struct dco_udp *udp, int fd, const struct dco_transport_config *config,
                  uint32_t offloads);
-/* Whether what is sent next may be fragmented, or as the socket was attached. */
+/* Around a send: what the caller sends in between may be fragmented, also where the socket was
+ * attached with `df`. Any thread. */
 void dco_udp_loosen(struct dco_udp *udp, bool on);
 /* Sets an option and remembers what it was. */
 bool dco_udp_set_option(struct dco_udp *udp, int level, int name, int value);

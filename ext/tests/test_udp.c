@@ -84,10 +84,31 @@ static void others_are_left_alone(void)
     CHECK(sizes[4] == 100);
 }
 
+static void what_two_threads_loosen_stays_loose_for_both(void)
+{
+    static const struct dco_transport_config config = {.df = true};
+    struct sockaddr_in name;
+    int fd = bound(&name);
+    struct dco_udp udp;
+    CHECK(!dco_udp_attach(&udp, fd, &config, DCO_OFFLOAD_ALL));
+    for (int round = 0; round < 2; round++) {
+        CHECK(get_int(fd, IPPROTO_IP, IP_MTU_DISCOVER) == IP_PMTUDISC_PROBE);
+        dco_udp_loosen(&udp, true); /* one thread */
+        dco_udp_loosen(&udp, true); /* the other */
+        dco_udp_loosen(&udp, false);
+        CHECK(get_int(fd, IPPROTO_IP, IP_MTU_DISCOVER) == IP_PMTUDISC_OMIT);
+        dco_udp_loosen(&udp, false);
+    }
+    CHECK(get_int(fd, IPPROTO_IP, IP_MTU_DISCOVER) == IP_PMTUDISC_PROBE);
+    dco_udp_detach(&udp);
+    close(fd);
+}
+
 int main(void)
 {
     RUN(kernels_that_spoil_trains);
     RUN(trains_of_one_size_are_made_uneven);
     RUN(others_are_left_alone);
+    RUN(what_two_threads_loosen_stays_loose_for_both);
     return 0;
 }
