@@ -58,10 +58,14 @@ debug: build ## the same without optimisation, with assertions
 
 SIDE_BY_SIDE := -n $(TEST_JOBS) --dist loadfile
 
+# PYTEST_ARGS may leave one of the runs without a test, of which pytest says 5; not both.
 test: build $(VENV)/.extra-test ## build, then run all tests (PYTEST_ARGS=...)
 	@tools/system-packages test
-	@if [ $(TEST_JOBS) != 0 ]; then set -x; $(PY) -m pytest --alone $(PYTEST_ARGS); fi
-	$(PY) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	@alone=5 beside=0; \
+	if [ $(TEST_JOBS) != 0 ]; then (set -x; $(PY) -m pytest --alone $(PYTEST_ARGS)); alone=$$?; fi; \
+	case $$alone in 0 | 5) ;; *) exit $$alone ;; esac; \
+	(set -x; $(PY) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)) || beside=$$?; \
+	if [ $$beside = 5 ]; then exit $$alone; else exit $$beside; fi
 
 dist: $(VENV)/.extra-test ## sdist, and the wheel built from it, in dist/
 	rm -rf dist

@@ -45,13 +45,6 @@ def leave_to_the_other_run(config: pytest.Config, items: list[pytest.Item]) -> N
     items[:] = parts[alone]
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    nothing = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
-    if nothing and session.config.getoption("--alone"):
-        session.exitstatus = pytest.ExitCode.OK
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     leave_to_the_other_run(config, items)
     reason = missing_privilege()
