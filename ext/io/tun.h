@@ -22,7 +22,7 @@ enum dco_tun_reading {
 };
 
 struct dco_tun {
-    int queue[DCO_WORKERS_MAX]; /* descriptors; more than one only of an interface of ours */
+    int queue[DCO_WORKERS_MAX]; /* descriptors of ours, all of one interface */
     unsigned queues;
     bool owned;     /* we made the interface, or took over a persistent one by its name */
     bool existed;   /* the latter */

@@ -1,4 +1,4 @@
-"""`make test` is two runs of pytest, of which one may have nothing to do."""
+"""`make test` is two runs of pytest, of which one may have nothing to do; what make needs."""
 
 from __future__ import annotations
 
@@ -55,3 +55,16 @@ def test_both_runs_are_judged(
     assert (done.returncode == 0) == passes, done.stdout + done.stderr
     if passes:
         assert ("--alone" in done.stderr) == bool(jobs)
+
+
+@needs_tool("gcc")
+def test_a_wrapper_may_stand_before_the_compiler(tmp_path: Path) -> None:
+    program(tmp_path / "bin/id", "echo 1000")  # nothing is installed
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [ROOT / "tools/system-packages", "build"],
+        env={**os.environ, "PATH": path, "CC": "env gcc"},
+        capture_output=True,
+        text=True,
+    )
+    assert "gcc" not in done.stderr.split()
