@@ -13,6 +13,27 @@
 #include "engine/receive.h"
 #include "engine/transmit.h"
 
+/* Of one thread that works. */
+struct dco_trace_lane {
+    struct dco_ring ring;
+    dco_counter lost;
+    uint32_t turn;      /* grows by the share at each packet that has no id */
+    uint8_t *held;      /* the packet that is being worked on, as it came: at most `snap` bytes */
+    uint32_t held_size; /* bytes that it had */
+    /* of a packet to be sealed, when it came */
+    const struct dco_key *key; /* its peer's; NULL: it is another worker's, or nobody's */
+    uint64_t next_id;          /* that the key would have given */
+    uint64_t sealed;           /* packets that the key had sealed */
+};
+
+struct dco_trace {
+    struct dco_trace_config config;
+    struct dco_peer_ref peer[DCO_TRACE_PEERS_MAX];
+    struct dco_bell bell;
+    unsigned lanes; /* two for each worker: of who seals, and of its receive thread */
+    struct dco_trace_lane *lane;
+};
+
 /* The trace that goes on; NULL: none. For threads that are online, until the end of the batch. */
 static inline struct dco_trace *dco_trace_on(const struct dco_engine *engine)
 {

@@ -65,7 +65,7 @@ MUTATIONS = [
     Mutation(
         "two-traces-at-once",
         trace("test_one_at_a_time"),
-        TRACE,
+        "ext/engine/trace_ops.c",
         "if (dco_trace_on(engine)) {\n        error = -EBUSY;",
         "if (dco_trace_on(engine) && !*fd) {\n        error = -EBUSY;",
     ),
