@@ -14,17 +14,14 @@ static const int8_t result[4][4] = {
     [DCO_ECN_CE] = {DCO_ECN_CE, DCO_ECN_CE, DCO_ECN_CE, DCO_ECN_CE},
 };
 
-/* The sum goes along (RFC 1624, equation 3), so that one that was wrong stays wrong. */
 static void write_ipv4(uint8_t *packet, uint8_t ecn)
 {
-    uint16_t before, after, sum;
+    uint16_t before, after;
 
     memcpy(&before, packet, sizeof before);
     packet[1] = (uint8_t)((packet[1] & DCO_TOS_DSCP) | ecn);
     memcpy(&after, packet, sizeof after);
-    memcpy(&sum, packet + 10, sizeof sum);
-    sum = (uint16_t)~dco_checksum_fold((uint64_t)(uint16_t)~sum + (uint16_t)~before + after);
-    memcpy(packet + 10, &sum, sizeof sum);
+    dco_checksum_replace(packet + 10, before, after);
 }
 
 bool dco_ecn_decapsulate(uint8_t *packet, uint8_t outer)

@@ -59,13 +59,10 @@ bool dco_fragment_begin(struct dco_fragment *fragment, uint8_t *packet, size_t s
 
 static void put_header(uint8_t *header, uint32_t bytes, uint32_t size, uint32_t place)
 {
-    uint16_t sum;
-
     dco_store16(header + 2, size);
     dco_store16(header + 6, place);
     memset(header + 10, 0, 2);
-    sum = (uint16_t)~dco_checksum_fold(dco_checksum_add(0, header, bytes));
-    memcpy(header + 10, &sum, sizeof sum);
+    dco_checksum_store(header + 10, dco_checksum_add(0, header, bytes));
 }
 
 bool dco_fragment_next(struct dco_fragment *fragment, uint8_t **piece, uint32_t *size)

@@ -4,13 +4,9 @@
 #include <string.h>
 
 #include "codec/checksum.h"
-#include "codec/wire.h"
+#include "codec/ip.h"
 
-#define IPV4_HEADER 20u
 #define IPV4_PLAIN 0x45u /* version 4, no options */
-#define IPV4_DF 0x4000u
-#define IPV4_FRAGMENT 0x3FFFu /* more fragments, or an offset */
-#define IPV6_HEADER 40u
 #define TCP_HEADER 20u
 #define TCP_CHECKSUM 16u
 #define UDP_HEADER 8u
@@ -38,17 +34,6 @@ struct packet {
     bool push;
 };
 
-static inline uint16_t load16(const uint8_t *data)
-{
-    return (uint16_t)(data[0] << 8 | data[1]);
-}
-
-static inline void store16(uint8_t *data, uint16_t value)
-{
-    value = htobe16(value);
-    memcpy(data, &value, sizeof value);
-}
-
 static inline uint64_t load64(const uint8_t *data)
 {
     uint64_t value;
@@ -65,9 +50,9 @@ static inline bool same(const uint8_t *a, const uint8_t *b, size_t size)
 static uint32_t flow_hash(const struct packet *packet)
 {
     const uint64_t odd = UINT64_C(0x9E3779B97F4A7C15);
-    const uint8_t *address = packet->data + (packet->transport == IPV4_HEADER ? 12 : 8);
+    const uint8_t *address = packet->data + (packet->transport == DCO_IPV4_HEADER ? 12 : 8);
     uint64_t hash = load64(address);
-    if (packet->transport != IPV4_HEADER) {
+    if (packet->transport != DCO_IPV4_HEADER) {
         hash = hash * odd ^ load64(address + 8);
         hash = hash * odd ^ load64(address + 16);
         hash = hash * odd ^ load64(address + 24);
@@ -98,7 +83,7 @@ static enum kind classify_transport(const struct dco_gro *gro, struct packet *pa
         header = (transport[12] >> 4) * 4u;
         if (header < TCP_HEADER || (transport[12] & 15u) != 0)
             return PLAIN;
-    } else if (load16(transport + 4) != left || load16(transport + UDP_CHECKSUM) == 0) {
+    } else if (dco_load16(transport + 4) != left || dco_load16(transport + UDP_CHECKSUM) == 0) {
         return PLAIN;
     }
     if (left <= header)
@@ -120,31 +105,31 @@ static enum kind classify(const struct dco_gro *gro, struct packet *packet)
 {
     const uint8_t *data = packet->data;
     uint32_t size = packet->size;
-    if (size >= IPV4_HEADER && data[0] >> 4 == 4) {
+    if (size >= DCO_IPV4_HEADER && data[0] >> 4 == 4) {
         packet->protocol = data[9];
-        packet->transport = IPV4_HEADER;
+        packet->transport = DCO_IPV4_HEADER;
         if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP)
             return FOREIGN;
         /* The reserved bit beside DF says nothing about the flow, but is not ours to keep. */
-        uint16_t fragment = load16(data + 6);
-        if (data[0] != IPV4_PLAIN || (fragment & IPV4_FRAGMENT) != 0)
+        uint16_t fragment = dco_load16(data + 6);
+        if (data[0] != IPV4_PLAIN || (fragment & DCO_IPV4_FRAGMENT) != 0)
             return OBSCURE;
         return classify_transport(gro, packet,
-                                  load16(data + 2) == size && (fragment & ~IPV4_DF) == 0);
+                                  dco_load16(data + 2) == size && (fragment & ~DCO_IPV4_DF) == 0);
     }
-    if (size >= IPV6_HEADER && data[0] >> 4 == 6) {
+    if (size >= DCO_IPV6_HEADER && data[0] >> 4 == 6) {
         packet->protocol = data[6];
-        packet->transport = IPV6_HEADER;
+        packet->transport = DCO_IPV6_HEADER;
         if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP)
             return is_ipv6_extension(packet->protocol) ? OBSCURE : FOREIGN;
-        return classify_transport(gro, packet, load16(data + 4) + IPV6_HEADER == size);
+        return classify_transport(gro, packet, dco_load16(data + 4) + DCO_IPV6_HEADER == size);
     }
     return FOREIGN;
 }
 
 static inline bool verify_ipv4_header(const uint8_t *data)
 {
-    uint32_t word[IPV4_HEADER / 4];
+    uint32_t word[DCO_IPV4_HEADER / 4];
     memcpy(word, data, sizeof word);
     uint64_t sum = (uint64_t)word[0] + word[1] + word[2] + word[3] + word[4];
     return dco_checksum_fold(sum) == 0xFFFF;
@@ -154,8 +139,8 @@ static inline bool verify_ipv4_header(const uint8_t *data)
  * that one sum takes both. */
 static bool verify(const uint8_t *data, uint32_t size, uint32_t transport, uint8_t protocol)
 {
-    uint32_t addresses = transport == IPV4_HEADER ? 12 : 8;
-    if (transport == IPV4_HEADER && !verify_ipv4_header(data))
+    uint32_t addresses = transport == DCO_IPV4_HEADER ? 12 : 8;
+    if (transport == DCO_IPV4_HEADER && !verify_ipv4_header(data))
         return false;
     uint64_t sum = (uint64_t)htobe32(size - transport) + htobe16(protocol);
     return dco_checksum_fold(dco_checksum_add(sum, data + addresses, size - addresses)) == 0xFFFF;
@@ -174,18 +159,18 @@ static bool same_flow(const struct dco_gro_item *item, const struct packet *pack
     const uint8_t *a = newest_packet(item), *b = packet->data;
     if (!same(a + packet->transport, b + packet->transport, 4))
         return false;
-    return packet->transport == IPV4_HEADER ? same(a + 12, b + 12, 8) : same(a + 8, b + 8, 32);
+    return packet->transport == DCO_IPV4_HEADER ? same(a + 12, b + 12, 8) : same(a + 8, b + 8, 32);
 }
 
 /* The IP headers of neighbours: same TOS, TTL and DF, and without DF ascending ids (with it ids
  * mean nothing: RFC 6864); same traffic class, flow label and hop limit. */
 static bool network_continues(const uint8_t *a, const uint8_t *b, uint32_t transport)
 {
-    if (transport == IPV6_HEADER)
+    if (transport == DCO_IPV6_HEADER)
         return same(a, b, 4) && a[7] == b[7];
     if (a[1] != b[1] || !same(a + 6, b + 6, 3))
         return false;
-    return (a[6] & IPV4_DF >> 8) != 0 || (uint16_t)(load16(a + 4) + 1) == load16(b + 4);
+    return (a[6] & DCO_IPV4_DF >> 8) != 0 || (uint16_t)(dco_load16(a + 4) + 1) == dco_load16(b + 4);
 }
 
 static bool tcp_continues(const struct dco_gro_item *item, const uint8_t *a, const uint8_t *b,
@@ -312,7 +297,7 @@ bool dco_gro_add(struct dco_gro *gro, uint8_t *data, uint32_t size, void *owner)
 static void patch(struct dco_gro_item *item)
 {
     uint8_t *data = item->part[0], *transport = data + item->transport, *saved = item->saved;
-    bool tcp = item->protocol == IPPROTO_TCP, ipv4 = item->transport == IPV4_HEADER;
+    bool tcp = item->protocol == IPPROTO_TCP, ipv4 = item->transport == DCO_IPV4_HEADER;
     uint8_t *checksum = transport + (tcp ? TCP_CHECKSUM : UDP_CHECKSUM);
     uint32_t length = item->total - item->transport;
     memcpy(saved, data + (ipv4 ? 2 : 4), 2);
@@ -321,20 +306,19 @@ static void patch(struct dco_gro_item *item)
     memcpy(saved + 6, transport + (tcp ? 13 : 4), tcp ? 1 : 2);
     uint16_t sum;
     if (ipv4) {
-        store16(data + 2, (uint16_t)item->total);
+        dco_store16(data + 2, item->total);
         memset(data + 10, 0, 2);
-        sum = (uint16_t)~dco_checksum_fold(dco_checksum_add(0, data, IPV4_HEADER));
-        memcpy(data + 10, &sum, sizeof sum);
+        dco_checksum_store(data + 10, dco_checksum_add(0, data, DCO_IPV4_HEADER));
         sum =
             dco_checksum_fold(dco_checksum_pseudo(data + 12, data + 16, 4, item->protocol, length));
     } else {
-        store16(data + 4, (uint16_t)length);
+        dco_store16(data + 4, length);
         sum =
             dco_checksum_fold(dco_checksum_pseudo(data + 8, data + 24, 16, item->protocol, length));
     }
     memcpy(checksum, &sum, sizeof sum);
     if (!tcp)
-        store16(transport + 4, (uint16_t)length);
+        dco_store16(transport + 4, length);
     else if (item->pushed)
         transport[13] |= TCP_PSH;
     item->patched = true;
@@ -343,7 +327,7 @@ static void patch(struct dco_gro_item *item)
 static void describe(struct dco_gro_item *item)
 {
     bool tcp = item->protocol == IPPROTO_TCP;
-    uint8_t tcp_type = item->transport == IPV4_HEADER ? DCO_VNET_GSO_TCPV4 : DCO_VNET_GSO_TCPV6;
+    uint8_t tcp_type = item->transport == DCO_IPV4_HEADER ? DCO_VNET_GSO_TCPV4 : DCO_VNET_GSO_TCPV6;
     item->vnet = (struct dco_vnet){
         .flags = DCO_VNET_NEEDS_CSUM,
         .gso_type = tcp ? tcp_type : DCO_VNET_GSO_UDP_L4,
@@ -380,7 +364,7 @@ void dco_gro_undo(struct dco_gro_item *item)
         return;
     uint8_t *data = item->part[0], *transport = data + item->transport;
     const uint8_t *saved = item->saved;
-    bool tcp = item->protocol == IPPROTO_TCP, ipv4 = item->transport == IPV4_HEADER;
+    bool tcp = item->protocol == IPPROTO_TCP, ipv4 = item->transport == DCO_IPV4_HEADER;
     memcpy(data + (ipv4 ? 2 : 4), saved, 2);
     if (ipv4)
         memcpy(data + 10, saved + 2, 2);

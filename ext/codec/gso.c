@@ -5,11 +5,8 @@
 #include <string.h>
 
 #include "codec/checksum.h"
-#include "codec/wire.h"
+#include "codec/ip.h"
 
-#define IPV4_HEADER 20u
-#define IPV6_HEADER 40u
-#define IPV4_FRAGMENT 0x3FFFu /* more fragments, or an offset */
 #define TCP_HEADER 20u
 #define TCP_CHECKSUM 16u
 #define UDP_HEADER 8u
@@ -19,39 +16,23 @@
 #define TCP_PSH 0x08u
 #define TCP_CWR 0x80u
 
-static inline uint16_t load16(const uint8_t *data)
-{
-    return (uint16_t)(data[0] << 8 | data[1]);
-}
-
-static inline void store16(uint8_t *data, uint16_t value)
-{
-    value = htobe16(value);
-    memcpy(data, &value, sizeof value);
-}
-
-/* For what is summed and stored in the byte order of the packet. */
-static inline void store_sum(uint8_t *data, uint16_t value)
-{
-    memcpy(data, &value, sizeof value);
-}
-
 /* A transport checksum of zero means "none" in UDP; all ones is the same number. TCP does not
  * care, and the kernel does so for both. */
-static inline uint16_t finish_sum(uint64_t sum)
+static inline void store_transport_sum(uint8_t *field, uint64_t sum)
 {
-    uint16_t folded = (uint16_t)~dco_checksum_fold(sum);
-    return folded ? folded : 0xFFFF;
+    uint16_t complement = (uint16_t)~dco_checksum_fold(sum);
+    complement = complement ? complement : 0xFFFF;
+    memcpy(field, &complement, sizeof complement);
 }
 
 /* Bytes of the fixed IP header with IPv4 options, or 0: no well-formed packet. */
 static uint32_t network_header(const uint8_t *packet, size_t size)
 {
-    if (size >= IPV4_HEADER && packet[0] >> 4 == 4) {
+    if (size >= DCO_IPV4_HEADER && packet[0] >> 4 == 4) {
         uint32_t header = (packet[0] & 15u) * 4;
-        return header >= IPV4_HEADER && header <= size ? header : 0;
+        return header >= DCO_IPV4_HEADER && header <= size ? header : 0;
     }
-    return size >= IPV6_HEADER && packet[0] >> 4 == 6 ? IPV6_HEADER : 0;
+    return size >= DCO_IPV6_HEADER && packet[0] >> 4 == 6 ? DCO_IPV6_HEADER : 0;
 }
 
 /* Whether the IPv6 extension headers lead from the fixed header exactly to `transport`, where
@@ -59,7 +40,7 @@ static uint32_t network_header(const uint8_t *packet, size_t size)
 static bool ipv6_leads_to(const uint8_t *packet, uint32_t transport, uint8_t protocol)
 {
     uint8_t next = packet[6];
-    uint32_t offset = IPV6_HEADER;
+    uint32_t offset = DCO_IPV6_HEADER;
     while (offset < transport) {
         if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS)
             return false;
@@ -75,9 +56,10 @@ static bool network_fits(const uint8_t *packet, size_t size, uint32_t network, u
                          uint8_t protocol)
 {
     if (packet[0] >> 4 == 4)
-        return transport == network && packet[9] == protocol && load16(packet + 2) == size
-               && (load16(packet + 6) & IPV4_FRAGMENT) == 0;
-    return load16(packet + 4) + IPV6_HEADER == size && ipv6_leads_to(packet, transport, protocol);
+        return transport == network && packet[9] == protocol && dco_load16(packet + 2) == size
+               && (dco_load16(packet + 6) & DCO_IPV4_FRAGMENT) == 0;
+    return dco_load16(packet + 4) + DCO_IPV6_HEADER == size
+           && ipv6_leads_to(packet, transport, protocol);
 }
 
 /* Pseudo-header sum without the length. Extension headers may change the addresses that count
@@ -87,7 +69,7 @@ static uint64_t pseudo_sum(const uint8_t *packet, uint32_t transport, uint32_t c
 {
     if (packet[0] >> 4 == 4)
         return dco_checksum_pseudo(packet + 12, packet + 16, 4, protocol, 0);
-    if (transport == IPV6_HEADER)
+    if (transport == DCO_IPV6_HEADER)
         return dco_checksum_pseudo(packet + 8, packet + 24, 16, protocol, 0);
     uint16_t partial;
     memcpy(&partial, packet + transport + checksum, sizeof partial);
@@ -102,7 +84,7 @@ static enum dco_drop complete(const struct dco_vnet *vnet, uint8_t *packet, size
     if (vnet->csum_start < network || field + 2 > size)
         return DCO_DROP_TX_GSO;
     uint64_t sum = dco_checksum_add(0, packet + vnet->csum_start, size - vnet->csum_start);
-    store_sum(packet + field, finish_sum(sum));
+    store_transport_sum(packet + field, sum);
     return DCO_DROP_NONE;
 }
 
@@ -139,7 +121,7 @@ static void prepare(struct dco_gso *gso)
     uint8_t *template = gso->template, *transport = template + gso->transport;
     memcpy(template, gso->packet, gso->header);
     if (gso->ip_version == 4) {
-        gso->id = load16(template + 4);
+        gso->id = dco_load16(template + 4);
         memset(template + 2, 0, 4);
         memset(template + 10, 0, 2);
         gso->network_sum = dco_checksum_fold(dco_checksum_add(0, template, gso->transport));
@@ -222,13 +204,13 @@ static inline uint64_t put_udp(uint8_t *header, uint32_t payload)
 static inline void put_network(struct dco_gso *gso, uint8_t *header, uint32_t size)
 {
     if (gso->ip_version == 4) {
-        store16(header + 2, (uint16_t)size);
-        store16(header + 4, gso->id);
+        dco_store16(header + 2, size);
+        dco_store16(header + 4, gso->id);
         uint64_t sum = (uint64_t)gso->network_sum + htobe16((uint16_t)size) + htobe16(gso->id);
-        store_sum(header + 10, (uint16_t)~dco_checksum_fold(sum));
+        dco_checksum_store(header + 10, sum);
         gso->id++;
     } else {
-        store16(header + 4, (uint16_t)(size - IPV6_HEADER));
+        dco_store16(header + 4, size - DCO_IPV6_HEADER);
     }
 }
 
@@ -255,7 +237,7 @@ bool dco_gso_next(struct dco_gso *gso, uint8_t **segment, uint32_t *size)
     uint64_t sum = gso->transport_sum + htobe32(*size - gso->transport);
     sum += tcp ? put_tcp(gso, transport, payload, last) : put_udp(transport, payload);
     sum = dco_checksum_add(sum, header + gso->header, payload);
-    store_sum(transport + (tcp ? TCP_CHECKSUM : UDP_CHECKSUM), finish_sum(sum));
+    store_transport_sum(transport + (tcp ? TCP_CHECKSUM : UDP_CHECKSUM), sum);
 
     gso->offset += payload;
     gso->done = last;

@@ -6,7 +6,6 @@
 
 #include "codec/checksum.h"
 #include "codec/ip.h"
-#include "codec/wire.h"
 
 #define ICMP_HEADER 8u
 #define ICMPV4_ERROR_MAX 576u /* RFC 1812, section 4.3.2.3 */
@@ -63,17 +62,11 @@ static bool may_answer(const uint8_t *packet, size_t size)
     return (ipv4 ? is_icmpv4_query : is_icmpv6_query)(packet[payload.offset]);
 }
 
-static uint16_t complement(uint64_t sum)
-{
-    return (uint16_t)~dco_checksum_fold(sum);
-}
-
 static uint32_t error_ipv4(uint8_t *out, enum dco_icmp error, uint32_t mtu, const uint8_t *packet,
                            uint32_t quoted)
 {
     uint32_t size = DCO_IPV4_HEADER + ICMP_HEADER + quoted;
     uint8_t *icmp = out + DCO_IPV4_HEADER;
-    uint16_t sum;
 
     memset(out, 0, DCO_IPV4_HEADER + ICMP_HEADER);
     out[0] = 0x45;
@@ -84,16 +77,14 @@ static uint32_t error_ipv4(uint8_t *out, enum dco_icmp error, uint32_t mtu, cons
     out[9] = IPPROTO_ICMP;
     memcpy(out + 12, packet + 16, 4);
     memcpy(out + 16, packet + 12, 4);
-    sum = complement(dco_checksum_add(0, out, DCO_IPV4_HEADER));
-    memcpy(out + 10, &sum, sizeof sum);
+    dco_checksum_store(out + 10, dco_checksum_add(0, out, DCO_IPV4_HEADER));
 
     icmp[0] = type_ipv4[error];
     icmp[1] = code_ipv4[error];
     if (error == DCO_ICMP_TOO_BIG)
         dco_store16(icmp + 6, mtu < MTU_MIN_IPV4 ? MTU_MIN_IPV4 : mtu < 65535 ? mtu : 65535);
     memcpy(icmp + ICMP_HEADER, packet, quoted);
-    sum = complement(dco_checksum_add(0, icmp, ICMP_HEADER + quoted));
-    memcpy(icmp + 2, &sum, sizeof sum);
+    dco_checksum_store(icmp + 2, dco_checksum_add(0, icmp, ICMP_HEADER + quoted));
     return size;
 }
 
@@ -102,7 +93,6 @@ static uint32_t error_ipv6(uint8_t *out, enum dco_icmp error, uint32_t mtu, cons
 {
     uint8_t *icmp = out + DCO_IPV6_HEADER;
     uint64_t pseudo;
-    uint16_t sum;
 
     memset(out, 0, DCO_IPV6_HEADER + ICMP_HEADER);
     out[0] = 0x60;
@@ -118,8 +108,7 @@ static uint32_t error_ipv6(uint8_t *out, enum dco_icmp error, uint32_t mtu, cons
         dco_store32(icmp + 4, mtu < MTU_MIN_IPV6 ? MTU_MIN_IPV6 : mtu);
     memcpy(icmp + ICMP_HEADER, packet, quoted);
     pseudo = dco_checksum_pseudo(out + 8, out + 24, 16, IPPROTO_ICMPV6, ICMP_HEADER + quoted);
-    sum = complement(dco_checksum_add(pseudo, icmp, ICMP_HEADER + quoted));
-    memcpy(icmp + 2, &sum, sizeof sum);
+    dco_checksum_store(icmp + 2, dco_checksum_add(pseudo, icmp, ICMP_HEADER + quoted));
     return DCO_IPV6_HEADER + ICMP_HEADER + quoted;
 }
 

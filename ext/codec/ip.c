@@ -13,7 +13,7 @@ static bool ipv4_payload(const uint8_t *packet, size_t size, struct dco_ip_paylo
         .offset = header,
         .end = length < size ? length : (uint32_t)size,
         .protocol = packet[9],
-        .fragment = place & (DCO_IPV4_MF | DCO_IPV4_OFFSET),
+        .fragment = place & DCO_IPV4_FRAGMENT,
         .first = !(place & DCO_IPV4_OFFSET),
     };
     return true;

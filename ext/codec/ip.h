@@ -6,22 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "codec/bytes.h"
+
 #define DCO_IPV4_HEADER 20u
 #define DCO_IPV6_HEADER 40u
 #define DCO_IPV4_DF 0x4000u
 #define DCO_IPV4_MF 0x2000u
 #define DCO_IPV4_OFFSET 0x1FFFu /* in units of eight bytes */
-
-static inline uint16_t dco_load16(const uint8_t *data)
-{
-    return (uint16_t)(data[0] << 8 | data[1]);
-}
-
-static inline void dco_store16(uint8_t *data, uint32_t value)
-{
-    data[0] = (uint8_t)(value >> 8);
-    data[1] = (uint8_t)value;
-}
+#define DCO_IPV4_FRAGMENT (DCO_IPV4_MF | DCO_IPV4_OFFSET)
 
 /* What a packet carries behind its IP header and extension headers. */
 struct dco_ip_payload {

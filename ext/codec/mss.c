@@ -1,7 +1,9 @@
 #include "codec/mss.h"
 
 #include <netinet/in.h>
+#include <string.h>
 
+#include "codec/checksum.h"
 #include "codec/ip.h"
 
 #define TCP_HEADER 20u
@@ -13,21 +15,19 @@
 #define OPTION_MSS 2u
 #define OPTION_MSS_SIZE 4u
 
-/* RFC 1624, equation 3. A value at an odd place counts with its bytes exchanged. */
+/* A value at an odd place counts with its bytes exchanged. */
 static void replace(uint8_t *tcp, uint32_t at, uint16_t value)
 {
-    uint16_t before = dco_load16(tcp + at), after = value;
-    uint32_t sum = (uint16_t)~dco_load16(tcp + TCP_CHECKSUM);
+    uint16_t before, after;
 
-    if (at % 2) {
-        before = (uint16_t)(before << 8 | before >> 8);
-        after = (uint16_t)(after << 8 | after >> 8);
-    }
-    sum += (uint16_t)~before + (uint32_t)after;
-    sum = (sum & 0xFFFF) + (sum >> 16);
-    sum = (sum & 0xFFFF) + (sum >> 16);
+    memcpy(&before, tcp + at, sizeof before);
     dco_store16(tcp + at, value);
-    dco_store16(tcp + TCP_CHECKSUM, ~sum & 0xFFFF);
+    memcpy(&after, tcp + at, sizeof after);
+    if (at % 2) {
+        before = __builtin_bswap16(before);
+        after = __builtin_bswap16(after);
+    }
+    dco_checksum_replace(tcp + TCP_CHECKSUM, before, after);
 }
 
 /* Every MSS option, should there be several: receivers differ in which one they take. */

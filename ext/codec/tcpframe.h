@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "codec/bytes.h"
+
 #define DCO_TCPFRAME_PREFIX 2u
 #define DCO_TCPFRAME_MAX 65535u /* what the prefix can say */
 
@@ -27,14 +29,13 @@ int dco_tcpframe_next(uint8_t *stream, size_t size, size_t *offset, uint32_t fra
 /* Writes the prefix of a packet of `size` bytes, 1 to DCO_TCPFRAME_MAX. */
 static inline void dco_tcpframe_put(uint8_t *prefix, uint32_t size)
 {
-    prefix[0] = (uint8_t)(size >> 8);
-    prefix[1] = (uint8_t)size;
+    dco_store16(prefix, size);
 }
 
 /* The packet size that a prefix gives. */
 static inline uint32_t dco_tcpframe_size(const uint8_t *prefix)
 {
-    return (uint32_t)prefix[0] << 8 | prefix[1];
+    return dco_load16(prefix);
 }
 
 /* How many frames a run of whole frames has, or -EPROTO and -EMSGSIZE as above, -EINVAL where the

@@ -21,11 +21,10 @@
 #ifndef DCO_CODEC_WIRE_H
 #define DCO_CODEC_WIRE_H
 
-#include <endian.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "bounds.h"
+#include "codec/bytes.h"
 
 #define DCO_WIRE_DATA_V1 6u
 #define DCO_WIRE_DATA_V2 9u
@@ -41,32 +40,6 @@
 
 #define DCO_KEEPALIVE_SIZE 16u
 extern const uint8_t dco_wire_keepalive[DCO_KEEPALIVE_SIZE];
-
-static inline uint32_t dco_load32(const void *data)
-{
-    uint32_t value;
-    memcpy(&value, data, sizeof value);
-    return be32toh(value);
-}
-
-static inline void dco_store32(void *data, uint32_t value)
-{
-    value = htobe32(value);
-    memcpy(data, &value, sizeof value);
-}
-
-static inline uint64_t dco_load64(const void *data)
-{
-    uint64_t value;
-    memcpy(&value, data, sizeof value);
-    return be64toh(value);
-}
-
-static inline void dco_store64(void *data, uint64_t value)
-{
-    value = htobe64(value);
-    memcpy(data, &value, sizeof value);
-}
 
 static inline uint8_t dco_wire_opcode(const uint8_t *packet)
 {
@@ -85,7 +58,7 @@ static inline uint32_t dco_wire_peer_id(const uint8_t *packet)
 
 static inline uint16_t dco_wire_epoch(const uint8_t *packet)
 {
-    return (uint16_t)(packet[4] << 8 | packet[5]);
+    return dco_load16(packet + 4);
 }
 
 static inline uint64_t dco_wire_epoch_counter(const uint8_t *packet)

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "codec/ip.h"
 #include "engine/features.h"
 #include "engine/group.h"
 #include "engine/transmit.h"
@@ -11,15 +12,15 @@
  * behind them is of no concern to whom it is for. */
 static uint32_t length_of(const uint8_t *packet, uint32_t size)
 {
-    uint32_t header = 40, length;
+    uint32_t header = DCO_IPV6_HEADER, length;
 
     if (packet[0] >> 4 == 4) {
         header = (packet[0] & 15u) * 4;
-        length = (uint32_t)packet[2] << 8 | packet[3];
+        length = dco_load16(packet + 2);
     } else {
-        length = header + ((uint32_t)packet[4] << 8 | packet[5]);
+        length = header + dco_load16(packet + 4);
     }
-    return header >= 20 && header <= length && length <= size ? length : 0;
+    return header >= DCO_IPV4_HEADER && header <= length && length <= size ? length : 0;
 }
 
 static enum dco_forwarding forwarding_of(const struct dco_engine *engine)

@@ -80,7 +80,7 @@ MUTATIONS = [
         "mark-without-its-checksum",
         unit("test_marks_are_brought_in"),
         ECN,
-        "    memcpy(packet + 10, &sum, sizeof sum);\n",
+        "    dco_checksum_replace(packet + 10, before, after);\n",
         "",
     ),
     Mutation(

@@ -204,7 +204,7 @@ MUTATIONS = [
         "bad-ip-header-merged",
         "tests/security/test_coalescing.py::test_bad_ip_header_checksum_is_never_merged",
         "ext/codec/gro.c",
-        "if (transport == IPV4_HEADER && !verify_ipv4_header(data))",
+        "if (transport == DCO_IPV4_HEADER && !verify_ipv4_header(data))",
         "if (transport == 0 && !verify_ipv4_header(data))",
     ),
     Mutation(

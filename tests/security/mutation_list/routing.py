@@ -114,7 +114,7 @@ MUTATIONS = [
         "forwarded-with-any-length",
         forward("test_lengths_are_not_believed"),
         FORWARD,
-        "return header >= 20 && header <= length && length <= size ? length : 0;",
+        "return header >= DCO_IPV4_HEADER && header <= length && length <= size ? length : 0;",
         "return header && length <= size ? length : size;",
     ),
     Mutation(
