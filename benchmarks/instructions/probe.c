@@ -147,6 +147,7 @@ static void run(const struct trace *trace)
     dco_rcu_online(&far.engine->rcu, far.engine->worker->receive_reader);
     for (int i = 0; i < 3; i++) /* the endpoint is learned, the widths settle */
         carry(trace, &near, &far, false, false);
+    CHECK(far.engine->worker->receive->source_owner); /* the source is checked, as by default */
     for (unsigned i = 0; i < trace->batches; i++)
         carry(trace, &near, &far, true, false);
     report("transmit", trace, packets);
