@@ -112,8 +112,10 @@ int dco_key_swap(struct dco_engine *engine, struct dco_peer_ref ref)
     if (error)
         return error;
     peer = dco_engine_find(engine, ref);
-    if (peer)
+    if (peer) {
         dco_keyslots_swap(&peer->keys);
+        dco_limits_renew(&peer->limits, dco_peer_crossed(peer));
+    }
     dco_engine_leave(engine);
     return peer ? 0 : -ENOENT;
 }

@@ -27,7 +27,7 @@ struct dco_crossed {
 /* Those that are `given` start anew from here; 0 switches one off. */
 void dco_limits_set(struct dco_limit_meter *meter, const struct dco_limits *limits, uint64_t now_ns,
                     struct dco_crossed crossed);
-/* There is a new key: what is counted for the next one starts anew. */
+/* There is a new key, or another one seals: what is counted for the next one starts anew. */
 void dco_limits_renew(struct dco_limit_meter *meter, struct dco_crossed crossed);
 
 /* Both return which limits were reached now: bit n, limit n. */

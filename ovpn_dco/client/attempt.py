@@ -331,7 +331,7 @@ class Attempt:
 
     def _heed(self, reached: Limit) -> None:
         if reached & RENEWING:
-            self._session.renegotiate()
+            self._session.renew()
         if reached & ENDING and not self._limit.done():
             self._limit.set_result(describe(reached, self._limits))
 

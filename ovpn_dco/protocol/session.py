@@ -207,6 +207,12 @@ class Session(ABC):
         arrived, or some time after it failed. `handle_timeout` starts it."""
         self._renegotiation_wanted = True
 
+    def renew(self) -> None:
+        """The same because the key that seals has carried enough: nothing if the next one waits for
+        its promotion, or is on its way."""
+        if self._primary.derived and self._unpromoted is None:
+            self.renegotiate()
+
     def send(self, message: Message, now: float) -> None:
         """Sends a control message, CR_RESPONSE or INFO for instance. TextRefused for one that
         cannot be sent, `InvalidArgument` (EINVAL) if no key-state could carry it."""

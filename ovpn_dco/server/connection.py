@@ -217,7 +217,8 @@ class Connection:
         """Limits were reached. Who is idle is to stop; whose time is up may log in anew."""
         self._shared.notifier.reached(self.view(), reached)
         if reached & RENEWING:
-            self.renegotiate()
+            self.session.renew()
+            self._shared.table.touch(self.session)
         if Limit.SESSION in reached:
             self.dismiss(Restart(), EndReason.SESSION_TIMEOUT)
         elif Limit.INACTIVE in reached:

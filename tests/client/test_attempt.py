@@ -477,6 +477,18 @@ def test_a_key_that_wears_out_is_renewed() -> None:
     run(test)
 
 
+def test_a_key_that_has_carried_enough_is_renewed_once() -> None:
+    async def test() -> None:
+        link = Link().up()
+        link.drain()
+        for _ in range(3):
+            link.happened(PeerLimitReached, limits=Limit.RENEGOTIATE_PACKETS)
+            link.run(lambda: 1 in link.device.peer.keys.values())
+        assert not link.client._renegotiation_wanted
+
+    run(test)
+
+
 def test_a_peer_that_cannot_be_added_ends_it() -> None:
     async def test() -> None:
         link = Link()

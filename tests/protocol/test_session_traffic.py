@@ -83,6 +83,20 @@ def test_next_key_seals_in_time_though_the_one_after_it_never_comes() -> None:
     assert network.client._primary.stage is KeyStage.PRE_START
 
 
+def test_what_has_carried_enough_is_the_key_that_seals() -> None:
+    """Its successor has carried nothing yet."""
+    network = Network().connected().drain(1)
+    for key_id in (1, 2):
+        network.client.renew()
+        network.run(lambda: not network.client._renegotiation_wanted)
+        network.client.renew()
+        network.run(lambda key_id=key_id: network.has_key(key_id))
+        network.client.renew()
+        assert not network.client._renegotiation_wanted
+        network.run(lambda key_id=key_id: promoted(network)[-1:] == [key_id])
+    assert network.client._primary.key_id == 2
+
+
 def test_each_key_seals_at_its_own_time() -> None:
     """That of the key before it comes earlier, and says nothing about the next one."""
     network = with_next_key()

@@ -126,6 +126,11 @@ def test_the_next_key_once_for_each_key() -> None:
         assert silent(ends.server)
         cross(ends, 1)
         assert reached(ends.server) == Limit.RENEGOTIATE_PACKETS
+        ends.server_peer.swap_keys()
+        cross(ends, 3)
+        assert silent(ends.server)
+        cross(ends, 1)
+        assert reached(ends.server) == Limit.RENEGOTIATE_PACKETS
 
 
 def test_a_session_comes_to_its_end(server: Host) -> None:

@@ -137,6 +137,20 @@ MUTATIONS = [
         "            self._lame_ducks.append(self._primary)\n            self._promote()\n",
     ),
     Mutation(
+        "session-renews-a-key-that-does-not-seal-yet",
+        traffic("test_what_has_carried_enough_is_the_key_that_seals"),
+        SESSION,
+        "        if self._primary.derived and self._unpromoted is None:\n",
+        "        if self._primary.derived:\n",
+    ),
+    Mutation(
+        "session-renews-a-key-twice-at-once",
+        traffic("test_what_has_carried_enough_is_the_key_that_seals"),
+        SESSION,
+        "        if self._primary.derived and self._unpromoted is None:\n",
+        "        if self._unpromoted is None:\n",
+    ),
+    Mutation(
         "session-next-key-seals-at-the-time-of-another",
         traffic("test_each_key_seals_at_its_own_time"),
         SESSION,
