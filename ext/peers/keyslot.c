@@ -186,6 +186,7 @@ static int save_epochs(const struct dco_key *key, struct dco_key_state *state)
     memcpy(state->encrypt, send->secret, DCO_EPOCH_SECRET);
     memcpy(state->decrypt, receive->secret, DCO_EPOCH_SECRET);
     state->newest_packet_id = key->epochs->current->window.newest;
+    state->forgeries = key->epochs->current->forgeries;
     return 0;
 }
 
@@ -196,6 +197,7 @@ static void save_classic(const struct dco_key *key, struct dco_key_state *state)
     memcpy(state->encrypt_nonce_tail, key->sealing.nonce_tail, DCO_NONCE_TAIL);
     memcpy(state->decrypt_nonce_tail, key->opening.nonce_tail, DCO_NONCE_TAIL);
     state->newest_packet_id = key->window.newest;
+    state->forgeries = key->forgeries;
 }
 
 /* What the other one starts with is what this one does not reach. */
@@ -215,7 +217,6 @@ int dco_key_save(struct dco_key *key, uint64_t reserve, struct dco_key_state *st
     state->packets_sealed = dco_counter_read(&key->sealed);
     state->usage = dco_counter_read(&key->usage);
     state->open_usage = dco_counter_read(&key->open_usage);
-    state->forgeries = key->forgeries;
     reserve_ids(&key->counter, reserve);
     key->exported = true;
     state->next_packet_id = key->counter.last + 1;
@@ -228,13 +229,14 @@ int dco_key_save(struct dco_key *key, uint64_t reserve, struct dco_key_state *st
 /* Nothing that was received before is taken: which ids those were is not part of the state. */
 static void go_on(struct dco_key *key, const struct dco_key_state *state)
 {
-    struct dco_pktid_window *window = key->epochs ? &key->epochs->current->window : &key->window;
+    struct dco_epoch *epoch = key->epochs ? key->epochs->current : NULL;
+    struct dco_pktid_window *window = epoch ? &epoch->window : &key->window;
 
     key->counter.next = state->next_packet_id;
     dco_counter_set(&key->sealed, state->packets_sealed);
     dco_counter_set(&key->usage, state->usage);
     dco_counter_set(&key->open_usage, state->open_usage);
-    key->forgeries = state->forgeries;
+    *(epoch ? &epoch->forgeries : &key->forgeries) = state->forgeries;
     window->newest = window->floor = state->newest_packet_id;
 }
 

@@ -15,6 +15,7 @@ from loopback import (
     ANYWHERE,
     PATIENCE_S,
     Host,
+    epoch_pair,
     eventually,
     forge,
     host,
@@ -33,10 +34,18 @@ from ovpn_dco import Cipher, DropReason, KeySlot, Mode, TransportKind
 
 @contextlib.contextmanager
 def successor(
-    old: dco.Device, *, reserve: int = 0, mode: Mode = Mode.MULTIPEER, **options: Any
+    old: dco.Device,
+    *,
+    reserve: int = 0,
+    mode: Mode = Mode.MULTIPEER,
+    change: Callable[[dict[str, Any]], None] = lambda state: None,
+    **options: Any,
 ) -> Iterator[dco.Device]:
     """Another device that has taken everything over; the old one is closed."""
-    state, fds = old.export_state(reserve=reserve)
+    exported, fds = old.export_state(reserve=reserve)
+    values = json.loads(exported)
+    change(values)
+    state = json.dumps(values).encode()
     copies = [os.dup(fd) for fd in fds]
     old.close()
     try:
@@ -107,12 +116,47 @@ def test_no_nonce_is_used_twice_even_if_both_go_on() -> None:
         assert ids == [1, *range(7, 27), *range(2, 7)]
 
 
-def epoch_pair(**more: Any) -> tuple[dco.EpochKey, dco.EpochKey]:
-    one, two = bytes(range(32)), bytes(range(32, 64))
-    return (
-        dco.EpochKey(1, Cipher.AES_256_GCM, one, two, **more),
-        dco.EpochKey(1, Cipher.AES_256_GCM, two, one, **more),
-    )
+FORGED = b"\x48\0\0\x07" + b"\0\1" + bytes(60)  # of epoch 1, where keys have epochs
+
+
+@pytest.mark.parametrize("keys", [key_pair, epoch_pair], ids=["classic", "epochs"])
+@pytest.mark.parametrize(
+    ("cipher", "limit"), [(Cipher.AES_256_GCM, 1 << 52), (Cipher.CHACHA20_POLY1305, 1 << 36)]
+)
+def test_a_key_opens_nothing_after_its_last_forgery(
+    keys: Callable[..., Any], cipher: Cipher, limit: int
+) -> None:
+    """Nobody can send so many, but their number goes along with the key."""
+
+    def nearly(state: dict[str, Any]) -> None:
+        key = state["peers"][0]["keys"]["PRIMARY"]
+        assert key["forgeries"] == 3
+        key["forgeries"] = limit - 2
+
+    with tunnel() as ends:
+        ends.install(keys(cipher=cipher))
+
+        def drops(device: dco.Device) -> tuple[int, int]:
+            counts = device.stats().drops
+            return counts[DropReason.RX_DECRYPT], counts[DropReason.RX_KEY_SPENT]
+
+        def forge_three(device: dco.Device, expected: tuple[int, int]) -> None:
+            for _ in range(3):
+                ends.client.sock.sendto(FORGED, ends.server.address)
+            eventually(lambda: drops(device) == expected)
+
+        forge_three(ends.server.device, (3, 0))
+        with successor(ends.server.device, change=nearly) as new:
+            ends.up()
+            forge_three(new, (2, 1))
+            ends.client.send(ipv4("10.8.0.2", "10.8.0.1", b"a good one"))
+            eventually(lambda: drops(new) == (2, 2))
+            assert ends.server.quiet()
+            ends.down()
+            pair = keys(1, cipher=cipher, seed=9)
+            ends.client_peer.install_key(KeySlot.PRIMARY, pair[0])
+            new.peers[7].install_key(KeySlot.PRIMARY, pair[1])
+            ends.up(b"with another key")
 
 
 def test_epochs_go_on_and_turn() -> None:

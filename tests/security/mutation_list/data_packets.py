@@ -9,6 +9,7 @@ RECEIVE_UDP = "ext/engine/receive_udp.c"
 TRANSMIT = "ext/engine/transmit.c"
 KEYSLOT = "ext/peers/keyslot.c"
 EPOCHS = "ext/peers/epochs.c"
+SPENT = "tests/unit/test_state.py::test_a_key_opens_nothing_after_its_last_forgery"
 
 
 def checks(name: str) -> str:
@@ -403,5 +404,34 @@ static void nonce_make(""",
         EPOCHS,
         "if (epoch->forgeries >= epochs->forgery_limit)",
         "if (epoch->forgeries > size + epochs->forgery_limit)",
+    ),
+    *(
+        Mutation(name, SPENT, file, old, new)
+        for name, file, old, new in (
+            (
+                "classic-forgeries-without-limit",
+                RECEIVE,
+                "if (key->forgeries >= key->forgery_limit)",
+                "if (key->forgeries > size + key->forgery_limit)",
+            ),
+            (
+                "forgeries-of-one-cipher-as-of-another",
+                KEYSLOT,
+                "gcm ? DCO_AES_GCM_FORGERY_LIMIT : DCO_CHACHA_FORGERY_LIMIT;",
+                "DCO_AES_GCM_FORGERY_LIMIT;",
+            ),
+            (
+                "classic-forgeries-forgotten",
+                KEYSLOT,
+                "    state->forgeries = key->forgeries;\n",
+                "",
+            ),
+            (
+                "forgeries-of-an-epoch-forgotten",
+                KEYSLOT,
+                "    state->forgeries = key->epochs->current->forgeries;\n",
+                "",
+            ),
+        )
     ),
 ]
