@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from proofs import ROOT, is_there
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "features.md"
 
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="needs the source tree")
@@ -29,16 +28,6 @@ def rows(text: str) -> Iterator[Row]:
             yield Row(cells[0], tuple(cells[1:-1]), tuple(re.findall(r"`([^`]+)`", cells[-1])))
 
 
-def is_there(proof: str) -> bool:
-    """Whether a test of this name is in that file; a file alone stands for all of its tests."""
-    name, _, function = proof.partition("::")
-    path = ROOT / name
-    if not (name.startswith("tests/") and path.is_file()):
-        return False
-    start = rf"^ *(async )?def {re.escape(function)}\b" if function else r"^ *(async )?def test_"
-    return bool(re.search(start, path.read_text(), re.MULTILINE))
-
-
 ROWS = tuple(rows(PAGE.read_text())) if PAGE.exists() else ()
 
 
@@ -51,6 +40,7 @@ def test_the_page_has_all_platforms_in_each_row() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=[row.feature for row in ROWS])
 def test_each_claim_of_ours_has_its_test(row: Row) -> None:
     assert row.proofs
+    assert all(re.search(r"/test_\w+\.(py|c)(::test_|$)", proof) for proof in row.proofs)
     assert [proof for proof in row.proofs if not is_there(proof)] == []
 
 
@@ -58,4 +48,6 @@ def test_a_proof_that_is_not_there_is_noticed() -> None:
     assert is_there("tests/packaging/test_features.py::test_a_proof_that_is_not_there_is_noticed")
     assert not is_there("tests/packaging/test_features.py::test_of_nothing")
     assert not is_there("tests/packaging/nothing.py")
+    assert is_there("ext/tests/test_clock.c::test_suspend_expires")
+    assert not is_there("ext/tests/test_clock.c::test_suspend")
     assert not is_there("ovpn_dco/device.py")

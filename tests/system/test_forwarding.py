@@ -45,6 +45,14 @@ def test_pings_between_clients(three: Tunnel) -> None:
     assert_no_answer(first.namespace, second.ipv4)
 
 
+def test_the_hosts_routing_does_it_where_it_may(three: Tunnel) -> None:
+    """Past the device's own forwarding, which is off: out of the interface and in again."""
+    first, second, _ = three.clients
+    three.server.namespace.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
+    ping(first.namespace, second.ipv4, size=3000)
+    assert three.server.device.stats().forwarded_packets == 0
+
+
 def test_bulk_between_clients(make_tunnel) -> None:
     """One flow of TCP: what comes and what goes adds up, and the interface has no part in it."""
     tunnel = make_tunnel(spokes=2)

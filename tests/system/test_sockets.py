@@ -11,6 +11,7 @@ from system.tunnel import (
     PORT,
     SERVER_IPV4,
     SYSTEM,
+    Pair,
     RunningPing,
     Sniffer,
     Tunnel,
@@ -269,6 +270,26 @@ def test_two_transports_of_one_device(tunnel: Tunnel) -> None:
     (event,) = server.events(PeerDeleted)
     assert (event.peer_id, event.reason) == (99, DeleteReason.TRANSPORT_DISCONNECT)
     ping(tunnel.client.namespace, SERVER_IPV4)
+
+
+def test_peers_by_two_sockets(make_tunnel) -> None:
+    """Each peer by its own, both ways."""
+    tunnel: Tunnel = make_tunnel(spokes=2)
+    server, client, link = tunnel.server, tunnel.clients[1], tunnel.topology.links[1]
+    tunnel.pairs[1].at_server.delete()
+    with server.namespace.socket() as sock:
+        sock.bind(("0.0.0.0", PORT + 1))
+        second = server.device.attach_udp(sock)
+    at_server = server.device.add_peer(
+        client.number, second, remote=(link.right_ipv4, client.port), vpn_ipv4=client.ipv4
+    )
+    at_client = tunnel.pairs[1].at_client
+    at_client.set(remote=(link.left_ipv4, PORT + 1))
+    Pair(at_server, at_client).install(dco.KeySlot.PRIMARY, 1)
+    for one in tunnel.clients:
+        ping(one.namespace, SERVER_IPV4)
+        ping(server.namespace, one.ipv4)
+    assert at_client.remote == (link.left_ipv4, PORT + 1), "where the answers came from"
 
 
 def test_control_packets_both_ways(tunnel: Tunnel) -> None:
