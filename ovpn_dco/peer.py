@@ -38,6 +38,7 @@ from .validation.rules import (
     check,
     refuse,
 )
+from .watched import WatchedRoutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,8 @@ class Peer:
             keepalive_interval_s=keepalive_interval_s,
             keepalive_timeout_s=keepalive_timeout_s,
         )
-        self._peers.backend.set_peer(self._ref, attributes)
+        with self._peers.watched.behind(attributes):
+            self._peers.backend.set_peer(self._ref, attributes)
         self._peers.changed(self._ref)
 
     def set_keepalive(self, *, interval_s: int, timeout_s: int) -> None:
@@ -319,6 +321,7 @@ class Peers(Mapping[int, Peer]):
         self.backend = backend
         self.mode = mode
         self.transports = Transports(backend)
+        self.watched = WatchedRoutes(backend)
         self.observers: list[PeerObserver] = []
 
     def __getitem__(self, peer_id: int) -> Peer:
@@ -342,7 +345,7 @@ class Peers(Mapping[int, Peer]):
     def add(self, spec: PeerSpec) -> Peer:
         """Adds one; see `Device.add_peer`."""
         attributes, transport = self._judge(spec)
-        ref = self.backend.add_peer(transport, attributes)
+        ref = self._add(attributes, transport)
         self.changed(ref)
         return Peer(self, ref)
 
@@ -352,13 +355,17 @@ class Peers(Mapping[int, Peer]):
         refs: list[PeerRef] = []
         try:
             for attributes, transport in judged:
-                refs.append(self.backend.add_peer(transport, attributes))
+                refs.append(self._add(attributes, transport))
         except BaseException:
             self._delete_quietly(refs)
             raise
         for ref in refs:
             self.changed(ref)
         return [Peer(self, ref) for ref in refs]
+
+    def _add(self, attributes: PeerAttributes, transport: int) -> PeerRef:
+        with self.watched.behind(attributes):
+            return self.backend.add_peer(transport, attributes)
 
     def delete_all(self, peers: Iterable[Peer | int]) -> None:
         """Deletes all or none; see `Device.delete_peers`."""
@@ -411,6 +418,7 @@ class Peers(Mapping[int, Peer]):
             observer.peer_changed(ref)
 
     def deleted(self, ref: PeerRef) -> None:
-        """Tells the observers."""
+        """Tells the observers, and those who wait for its place."""
         for observer in tuple(self.observers):
             observer.peer_deleted(ref)
+        self.watched.try_again()

@@ -1,6 +1,6 @@
 """The system's routes into the interface of a device, followed by a thread.
 
-What they mean is `net.PeerRoutes`' business, what is done about it `Routes`'."""
+What they mean is `net.PeerRoutes`' business, what is done about it `WatchedRoutes`'."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .net.route_monitor import RouteMonitor
     from .peer import Peers
-    from .routes import Prefix, Routes
+    from .watched import Prefix
 
 logger = logging.getLogger("ovpn_dco")
 
@@ -32,12 +32,11 @@ class RouteFollower:
 
     Should the system cease to tell, the log says so, `error` is why, and what was added stays."""
 
-    def __init__(self, routes: Routes, peers: Peers, monitor: RouteMonitor) -> None:
+    def __init__(self, peers: Peers, monitor: RouteMonitor) -> None:
         self.error: Exception | None = None
-        self._routes = routes
         self._peers = peers
         self._monitor = monitor
-        found = {_network(key): ref for key, ref in routes.found().items()}
+        found = {_network(key): ref for key, ref in peers.watched.wanted().items()}
         self._known: PeerRoutes[PeerRef] = PeerRoutes(found)
         self._lock = threading.Lock()  # of _known, and of the order in which changes are made
         self._wake, self._stop = os.pipe()
@@ -47,11 +46,11 @@ class RouteFollower:
     def start(self) -> None:
         """What is there already is followed when it returns."""
         try:
-            self._peers.observers.append(self)
-            for ref in self._peers.backend.peers():
-                self._set(ref)
-            with self._lock:
-                self._monitor.look(self._known)
+            self._monitor.look(self._known, self._lock)
+            with self._lock:  # what a device has taken over stays until all is known
+                self._peers.observers.append(self)
+                for ref in self._peers.backend.peers():
+                    self._learn(ref)
                 self._bring_about()
             self._thread.start()
         except BaseException:
@@ -69,14 +68,16 @@ class RouteFollower:
             if self._closed:
                 return
             self._closed = True
-        self._peers.observers.remove(self)
+        with contextlib.suppress(ValueError):  # it has failed to start
+            self._peers.observers.remove(self)
         os.close(self._stop)
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
         self._monitor.close()
         os.close(self._wake)
+        watched = self._peers.watched
         with contextlib.suppress(DeviceClosed):
-            self._routes.follow(dict.fromkeys(self._routes.found()))
+            watched.follow(dict.fromkeys(watched.wanted()))
 
     def forget(self) -> None:
         """In a forked child, where there is no thread, but perhaps its hold on the lock."""
@@ -97,24 +98,21 @@ class RouteFollower:
 
     def peer_changed(self, ref: PeerRef) -> None:
         """See `PeerObserver`."""
-        self._set(ref)
+        with self._lock:
+            self._learn(ref)
+            self._bring_about()
 
     def peer_deleted(self, ref: PeerRef) -> None:
         """See `PeerObserver`."""
         with self._lock:
             self._known.set_addresses(ref, ())
             self._bring_about()
-        self._routes.release(ref)
 
-    def _set(self, ref: PeerRef) -> None:
-        with self._lock:
-            try:
-                info = self._peers.backend.peer_info(ref)
-            except NotFound:
-                return
+    def _learn(self, ref: PeerRef) -> None:
+        with contextlib.suppress(NotFound):
+            info = self._peers.backend.peer_info(ref)
             addresses = [ip for ip in (info.vpn_ipv4, info.vpn_ipv6) if ip is not None]
             self._known.set_addresses(ref, [ipaddress.ip_address(ip) for ip in addresses])
-            self._bring_about()
 
     # The thread
 
@@ -125,21 +123,22 @@ class RouteFollower:
         try:
             while not self._closed:
                 poll.poll()
+                self._monitor.follow(self._known, self._lock)
                 with self._lock:
-                    if self._closed:
-                        return
-                    self._monitor.follow(self._known)
-                    self._bring_about()
+                    if not self._closed:
+                        self._bring_about()
         except DeviceClosed:
             return
-        except (DcoError, OSError) as error:
+        except Exception as error:
             self.error = error
             logger.error("routes of the system are not followed any more: %s", error)
+            if not isinstance(error, DcoError | OSError):
+                raise  # a mistake of ours
 
     def _bring_about(self) -> None:
         changes = self._known.changes()
         if changes:
-            self._routes.follow({_prefix(network): ref for network, ref in changes.items()})
+            self._peers.watched.follow({_prefix(network): ref for network, ref in changes.items()})
 
 
 def _prefix(network: IpNetwork) -> Prefix:

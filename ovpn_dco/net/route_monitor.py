@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -41,7 +42,8 @@ class _Sockets(NamedTuple):
 
 
 class RouteMonitor:
-    """Feeds the routes into an interface to a `PeerRoutes`.
+    """Feeds the routes into an interface to a `PeerRoutes`, which `lock` is held for, but not while
+    the kernel is asked.
 
     `index` is the interface's in the namespace (< 0: the caller's). DcoError for a system that
     does not tell."""
@@ -66,18 +68,30 @@ class RouteMonitor:
         for one in self._sockets:
             one.close()
 
-    def look(self, routes: PeerRoutes[Any]) -> None:
+    def look(self, routes: PeerRoutes[Any], lock: threading.Lock) -> None:
         """All routes as they are now."""
         for _ in range(10):  # changed meanwhile: as often as the kernel says so, within reason
             found: list[SeenRoute] = []
             if all(self._dump(family, found) for family in (socket.AF_INET, socket.AF_INET6)):
                 break
-        routes.look(found)
+        with lock:
+            routes.look(found)
 
-    def follow(self, routes: PeerRoutes[Any]) -> None:
+    def follow(self, routes: PeerRoutes[Any], lock: threading.Lock) -> None:
         """What has changed since the last call, without waiting. Where the kernel could not keep
         all of it, or does not tell what has gone, everything is looked at anew."""
-        complete = True
+        complete, messages = self._read()
+        with lock:
+            for message in messages:
+                complete &= self._take(message, routes)
+        if not complete:
+            self.look(routes, lock)
+
+    # Messages
+
+    def _read(self) -> tuple[bool, list[Any]]:
+        """Whether these are all, and what there is."""
+        complete, messages = True, []
         with contextlib.suppress(BlockingIOError):
             while True:
                 try:
@@ -87,12 +101,8 @@ class RouteMonitor:
                         raise
                     complete = False
                     continue
-                for message in self._marshal.parse(data):
-                    complete &= self._take(message, routes)
-        if not complete:
-            self.look(routes)
-
-    # Messages
+                messages += self._marshal.parse(data)
+        return complete, messages
 
     def _take(self, message: Any, routes: PeerRoutes[Any]) -> bool:
         """False: all has to be looked at anew. The kernel drops routes of IPv4 with their address

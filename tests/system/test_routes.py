@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from system.tunnel import SERVER_IPV4, SYSTEM, Tunnel, assert_no_answer, eventually, join, ping
@@ -129,6 +131,70 @@ def test_what_was_added_by_a_call_goes_first(two: Tunnel) -> None:
     assert owner(two) is None
 
 
+def test_a_peers_own_address_goes_first(two: Tunnel) -> None:
+    """Whichever comes first; and the route has its turn when the address is free."""
+    first, second = (pair.at_server for pair in two.pairs)
+    own, own6, later = "10.9.0.77", "fd09::77", "10.9.0.79"
+    with two.server.device.routes.watch():
+        ip(two, "route", "add", own, "via", two.clients[0].ipv4)
+        ip(two, "-6", "route", "add", own6, "via", two.clients[0].ipv6)
+        becomes(two, first, own)
+        becomes(two, first, own6)
+        with pytest.raises(dco.AddressInUse):
+            second.set(vpn_ipv4=own, vpn_ipv6=two.clients[0].ipv6)
+        assert owner(two, own) == first, "as before"
+        second.set(vpn_ipv4=own, vpn_ipv6=own6)
+        assert (owner(two, own), owner(two, own6)) == (second, second)
+        second.set(vpn_ipv4=later)
+        assert (owner(two, own), owner(two, own6)) == (first, second)
+        ip(two, "route", "add", later, "via", two.clients[0].ipv4)
+        ip(two, "route", "add", LAN, "via", two.clients[0].ipv4)
+        becomes(two, first)  # and what came before it has been looked at by now
+        assert owner(two, later) == second
+        second.delete()
+        assert (owner(two, own6), owner(two, later)) == (first, first)
+
+
+def test_who_sets_a_peer_does_not_wait_for_the_kernel(
+    two: Tunnel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+    look = RouteMonitor._dump
+
+    def slow(*arguments: Any) -> bool:
+        asked.set()
+        answer.wait()
+        return look(*arguments)
+
+    with two.server.device.routes.watch():
+        monkeypatch.setattr(RouteMonitor, "_dump", slow)
+        ip(two, "addr", "add", "10.99.0.1/24", "dev", two.server.name)
+        ip(two, "addr", "del", "10.99.0.1/24", "dev", two.server.name)
+        assert asked.wait(20)
+        change = {"vpn_ipv4": "10.9.0.77"}
+        setting = threading.Thread(target=two.pairs[0].at_server.set, kwargs=change)
+        setting.start()
+        setting.join(5)
+        waits = setting.is_alive()
+        answer.set()
+        setting.join()
+        assert not waits
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("failure", [OSError("gone"), KeyError("attrs")], ids=["system", "mistake"])
+def test_a_watch_tells_that_it_has_ended(
+    two: Tunnel, failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    with two.server.device.routes.watch() as watch:
+        monkeypatch.setattr(RouteMonitor, "follow", fail)
+        ip(two, "route", "add", LAN, "via", two.clients[0].ipv4)
+        eventually(lambda: watch.error is failure, what="told")
+
+
 def test_ends_of_the_interface_and_of_the_watch(two: Tunnel) -> None:
     """Routes that the kernel drops without a word go with address and link."""
     device, name = two.server.device, two.server.name
@@ -149,7 +215,7 @@ def test_ends_of_the_interface_and_of_the_watch(two: Tunnel) -> None:
     assert second.closed
 
 
-def test_handed_over(two: Tunnel) -> None:
+def test_handed_over(two: Tunnel, monkeypatch: pytest.MonkeyPatch) -> None:
     """They work on in the next process, and its watch knows what has become of them."""
     old, name = two.server.device, two.server.name
     with old.routes.watch():
@@ -169,8 +235,15 @@ def test_handed_over(two: Tunnel) -> None:
         assert {route.prefix for route in new.routes.watched} == {LAN, LAN6}
         ping(two.server.namespace, LAN_HOST)
         ip(two, "route", "del", LAN, "via", two.clients[0].ipv4)
+        backend, withdrawn = new.peers.backend, []
+        delete = backend.delete_route
+        monkeypatch.setattr(
+            backend, "delete_route", lambda key: (withdrawn.append(key), delete(key))
+        )
         with new.routes.watch():
             assert [route.prefix for route in new.routes.watched] == [LAN6]
+            lan = ipaddress.ip_network(LAN)
+            assert withdrawn == [(lan.network_address.packed, 24)], "the others stayed"
 
 
 def test_p2p_and_descriptors_have_nothing_to_watch(tunnel: Tunnel) -> None:
@@ -191,13 +264,13 @@ def test_what_did_not_fit_is_found(tunnel: Tunnel, monitor: RouteMonitor) -> Non
     """More changes than the socket can keep: the dump has them."""
     routes: PeerRoutes[int] = PeerRoutes()
     routes.set_addresses(2, [ipaddress.ip_address(tunnel.client.ipv4)])
-    monitor.look(routes)
+    monitor.look(routes, threading.Lock())
     assert routes.changes() == {}
     batch = [f"route add 172.16.{n}.0/24 via {tunnel.client.ipv4}" for n in range(250)]
     tunnel.server.namespace.run(["ip", "-batch", "-"], input_text="\n".join(batch))
-    monitor.follow(routes)
+    monitor.follow(routes, threading.Lock())
     assert len(routes.changes()) == 250
     batch = [f"route del 172.16.{n}.0/24" for n in range(1, 250)]
     tunnel.server.namespace.run(["ip", "-batch", "-"], input_text="\n".join(batch))
-    monitor.follow(routes)
+    monitor.follow(routes, threading.Lock())
     assert list(routes.changes().values()) == [None] * 249
