@@ -163,6 +163,7 @@ class Peer:
         burst_bytes: int | None = None,
     ) -> None:
         """Drops what exceeds a rate, of bytes of inner packets; 0: no limit in this direction.
+        A call sets both directions, also one that is not given.
 
         After silence up to `burst_bytes` pass at once (1280 to 2**30; a larger packet never
         passes), as a rule 0.1 s at the rate and at least 65535. Of a super-packet the segments in
