@@ -135,13 +135,18 @@ class Office:
         return self.topology.link
 
     def server(
-        self, *lines: str, interface_in: Namespace | None = None, **changes: Any
+        self,
+        *lines: str,
+        interface_in: Namespace | None = None,
+        watch_routes: bool = False,
+        **changes: Any,
     ) -> Running[Server]:
         """One that listens; `changes` are parts of its configuration."""
         text = "\n".join([SERVER + IDENTITY, "tls-crypt ta.key", *lines])
         config = parse_server(text, **files(lab.server_leaf(), ""))
         netns = interface_in.fd if interface_in else None
-        return self._start(self.left, Server(replace(config, **changes), netns=netns))
+        config = replace(config, **changes)
+        return self._start(self.left, Server(config, netns=netns, watch_routes=watch_routes))
 
     def client(
         self,

@@ -120,6 +120,23 @@ def test_networks_behind_a_client(office: Office, tmp_path: Path) -> None:
     eventually(lambda: routes(server.namespace) == set(), what="no routes")
 
 
+def test_routes_of_the_system_lead_to_clients(office: Office) -> None:
+    """Whatever the configuration says, as long as they are there."""
+    office.topology.right.add_address("lo", "192.168.77.1/24")
+    server = office.server(watch_routes=True)
+    client = office.client()
+    tunnel = client.ask(lambda one: one.tunnel)
+    assert tunnel is not None
+    assert tunnel.ipv4 is not None
+    route = ["192.168.77.0/24", "via", str(tunnel.ipv4.ip), "dev", "tun0"]
+    server.namespace.run(["ip", "route", "add", *route])
+    server.until(lambda one: one.device.routes.watched, "the route is the client's")
+    ping(server.namespace, "192.168.77.1")
+    server.namespace.run(["ip", "route", "del", *route])
+    server.until(lambda one: not one.device.routes.watched, "the route is gone")
+    assert server.ask(lambda one: one.device.routes.lookup("192.168.77.1")) is None
+
+
 def test_a_client_that_connects_anew_keeps_its_networks(office: Office, tmp_path: Path) -> None:
     (tmp_path / "client-1").write_text("iroute 192.168.77.0 255.255.255.0\n")
     office.topology.right.add_address("lo", "192.168.77.1/24")
