@@ -42,7 +42,10 @@ MAX_ROUTES_PER_CLIENT = 256
 
 
 def _requirements(
-    protocols: set[Protocol], transports: Iterable[TransportConfig], epoch: Epoch, mtu: MtuConfig
+    protocols: set[Protocol],
+    transports: Iterable[TransportConfig],
+    epoch: Epoch,
+    sizes: Iterable[MtuConfig],
 ) -> set[Feature]:
     needed = {Feature.TCP if protocol.is_tcp else Feature.UDP for protocol in protocols}
     chosen = list(transports)
@@ -50,7 +53,7 @@ def _requirements(
         needed.add(Feature.DSCP)
     if Feature.UDP in needed and any(transport.df for transport in chosen):
         needed.add(Feature.PATH_MTU)
-    if mtu.mssfix:
+    if any(mtu.mssfix for mtu in sizes):
         needed.add(Feature.MSS_CLAMP)
     return needed | ({Feature.EPOCH_KEYS} if epoch is Epoch.REQUIRE else set())
 
@@ -117,8 +120,9 @@ class ClientConfig:
         """What the back end must be able to do for this configuration."""
         protocols = {self.remote_protocol(remote) for remote in self.remotes}
         transports = [self.transport, *(r.transport for r in self.remotes if r.transport)]
+        sizes = [self.mtu, *(r.mtu for r in self.remotes if r.mtu)]
         return _requirements(
-            protocols or {self.transport.protocol}, transports, self.data.epoch, self.mtu
+            protocols or {self.transport.protocol}, transports, self.data.epoch, sizes
         )
 
 
@@ -266,7 +270,7 @@ class ServerConfig:
 
         Files of `client-config-dir`, and a hook in their place, may route networks to clients."""
         protocols = {protocol for _, _, protocol in self.listeners()}
-        needed = _requirements(protocols, [self.transport], self.data.epoch, self.mtu)
+        needed = _requirements(protocols, [self.transport], self.data.epoch, [self.mtu])
         if self.pool.client_config_dir is not None or self.hooks.client_connect is not None:
             needed.add(Feature.IROUTES)
         if self.pool.client_to_client or self.hooks.client_to_client is not None:

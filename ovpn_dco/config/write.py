@@ -107,7 +107,7 @@ def _server(config: ServerConfig) -> Lines:
 def _shared(config: ClientConfig | ServerConfig) -> Lines:
     yield from _data(config.data)
     yield from _limits(config.keepalive)
-    yield from _mtu(config.mtu)
+    yield from _mtu(config.mtu, config.transport)
     yield from _routes(config.routes)
     yield from _lifecycle(config.lifecycle)
     yield from _logging(config.logging)
@@ -148,6 +148,7 @@ def _transport(transport: TransportConfig, *, bind: bool) -> Lines:
         ("passtos", transport.passtos, default.passtos),
         ("shaper", transport.shaper_bytes_per_s, default.shaper_bytes_per_s),
         ("mtu-disc", "yes" if transport.df else "no", "no"),
+        ("max-packet-size", transport.max_packet_size, default.max_packet_size),
         ("tcp-nodelay", transport.tcp_nodelay, default.tcp_nodelay),
         ("rport", transport.remote_port, default.remote_port),
         ("explicit-exit-notify", transport.explicit_exit_notify, default.explicit_exit_notify),
@@ -217,11 +218,13 @@ def _limits(keepalive: KeepaliveConfig) -> Lines:
     yield from _line_unless("session-timeout", keepalive.session_timeout_s, 0)
 
 
-def _mtu(mtu: MtuConfig) -> Lines:
+def _mtu(mtu: MtuConfig, transport: TransportConfig) -> Lines:
     default = MtuConfig()
     yield from _line_unless("tun-mtu", mtu.tun_mtu, default.tun_mtu)
     if mtu.mssfix is not None:
         yield _line("mssfix", mtu.mssfix, *([mtu.mssfix_mode] if mtu.mssfix_mode else []))
+    elif transport.max_packet_size != TransportConfig().max_packet_size:
+        yield "mssfix"  # the default, though max-packet-size has said something else
 
 
 def _redirect(redirect: RedirectConfig) -> str:

@@ -399,6 +399,8 @@ def test_requirements_of_paths() -> None:
     """What is so by default is no reason for another back end."""
     assert client().requirements() == {Feature.UDP}
     assert client("mssfix 1300").requirements() == {Feature.UDP, Feature.MSS_CLAMP}
+    own = "<connection>\nremote b.example\nmssfix 1300\n</connection>"
+    assert client(own).requirements() == {Feature.UDP, Feature.MSS_CLAMP}
     assert server("mtu-disc yes", "mssfix 0").requirements() == {Feature.UDP, Feature.PATH_MTU}
     assert server("mtu-disc yes", "proto tcp").requirements() == {Feature.TCP}
 

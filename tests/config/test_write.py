@@ -92,6 +92,8 @@ def test_a_server() -> None:
         {"device": DeviceConfig(name="vpn0")},
         {"mtu": MtuConfig(tun_mtu=8900, mssfix=0)},
         {"mtu": MtuConfig(mssfix=1300, mssfix_mode="fixed")},
+        {"transport": TransportConfig(max_packet_size=1300)},
+        {"transport": TransportConfig(max_packet_size=1300), "mtu": MtuConfig(mssfix=1200)},
         {"mtu": MtuConfig(mssfix=1400), "transport": TransportConfig(df=True)},
         {"auth": AuthConfig(user_pass=True, cache=False)},
         {"auth": AuthConfig(user_pass=True, credentials=Credentials("a b", 'p"\\ #'))},
