@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import importlib.util
 import os
@@ -21,6 +22,8 @@ __all__ = ["LOOPS", "Endpoint", "run"]
 
 LOOPS = ("auto", "uvloop", "asyncio")
 _NICE = 10
+# Containers that come before those that are young are searched.
+_YOUNG = 10_000
 # A terminal that closes must leave no interface behind either; nothing is read again.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -79,7 +82,7 @@ async def _run(make: Callable[[], Endpoint], on_start: Callable[[Endpoint], None
         try:
             endpoint = make()
             async with endpoint:
-                with _standing_back():
+                with _standing_back(), _seldom_searching():
                     on_start(endpoint)
                     closed = asyncio.ensure_future(endpoint.wait_closed())
                     # Shielded: a signal ends the waiting here, and the endpoint by its own means.
@@ -104,6 +107,21 @@ def _standing_back() -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):  # the way back takes a privilege
             os.setpriority(os.PRIO_PROCESS, thread, before)
+
+
+@contextlib.contextmanager
+def _seldom_searching() -> Iterator[None]:
+    """Sessions end without cycles, so that the collector finds nothing, with whatever effort: the
+    program itself, most of what there is, is not searched, and the rest seldom."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @contextlib.contextmanager

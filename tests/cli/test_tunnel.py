@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import pwd
 import signal
@@ -72,6 +73,22 @@ def test_it_goes_behind_the_threads_of_the_engine(tmp_path: Path) -> None:
     assert nice["waiting"] == max(before, 10)
     if not os.geteuid():
         assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+def test_the_collector_has_little_to_search_while_it_runs(tmp_path: Path) -> None:
+    seen: dict[str, tuple[int, bool]] = {}
+    end = raises_signal(signal.SIGTERM, "waiting")
+
+    def look(step: str) -> None:
+        seen[step] = gc.get_threshold()[0], gc.get_freeze_count() > 0
+        end(step)
+
+    before = gc.get_threshold()
+    run(Surroundings(server=FakeEndpoint(look)), "server", server_file(tmp_path))
+    assert seen["started"] == (before[0], False)
+    assert seen["waiting"] == (10_000, True)
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
 
 
 def test_handlers_of_signals_do_not_stay(tmp_path: Path) -> None:
