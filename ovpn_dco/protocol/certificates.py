@@ -141,7 +141,7 @@ class PeerCertificate:
         return cls(
             printable(subject_text(subject)),
             printable(last_value(subject, name_field)),
-            fingerprint_of(leaf),
+            chain[0],
             leaf.serial_number,
             chain,
         )

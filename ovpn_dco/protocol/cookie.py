@@ -17,6 +17,9 @@ import math
 import os
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+
 from ovpn_dco.errors import InvalidArgument
 from ovpn_dco.model import Address
 
@@ -50,7 +53,7 @@ class ResetCookie:
         self._random_bytes = random_bytes
         self._slot_s = lifetime_s
         self._secret = self._draw()
-        self._retired: tuple[bytes, float] | None = None
+        self._retired: tuple[HMAC, float] | None = None
 
     def __repr__(self) -> str:
         return f"ResetCookie(lifetime_s={self._slot_s})"
@@ -81,11 +84,11 @@ class ResetCookie:
         self._retired = self._secret, now + 2 * self._slot_s
         self._secret = self._draw()
 
-    def _draw(self) -> bytes:
+    def _draw(self) -> HMAC:
         secret = self._random_bytes(_SECRET_SIZE)
         if len(secret) != _SECRET_SIZE:
             raise InvalidArgument(errno.EINVAL, "too few bytes", attribute="random_bytes")
-        return secret
+        return HMAC(secret, SHA256())  # a copy has the key already
 
     def _slot(self, now: float) -> int:
         return math.floor(now / self._slot_s)
@@ -108,8 +111,10 @@ def _client(address: Address, session_id: bytes) -> bytes:
     return b"".join(fields)
 
 
-def _keyed_id(secret: bytes, client: bytes, slot: int) -> bytes:
-    digest = hmac.digest(secret, slot.to_bytes(8, "big", signed=True) + client, "sha256")
+def _keyed_id(secret: HMAC, client: bytes, slot: int) -> bytes:
+    keyed = secret.copy()
+    keyed.update(slot.to_bytes(8, "big", signed=True) + client)
+    digest = keyed.finalize()
     candidates = (digest[at : at + SESSION_ID_SIZE] for at in range(0, len(digest), 8))
     # Zeros are no session id, and 2^-256 is never.
     return next((candidate for candidate in candidates if any(candidate)), digest[:8])

@@ -8,6 +8,7 @@ import enum
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 from ..model import Cipher
@@ -130,7 +131,7 @@ class Announcement:
         """IV_PLAT, empty if not announced."""
         return self.values.get("IV_PLAT", "")
 
-    @property
+    @cached_property
     def proto(self) -> IvProto:
         """The bits that count: none if DATA_V2 is missing, since the peer is a legacy one then.
 

@@ -41,6 +41,7 @@ MAX_WORDS = 16
 # Controls, line and paragraph separators, halves of surrogate pairs. The separators count because
 # str.splitlines and some log viewers break lines at them.
 _FORBIDDEN = frozenset({"Cc", "Zl", "Zp", "Cs"})
+_DECIMAL = re.compile(r"-?[0-9]{1,19}")
 
 
 class TextRefused(DcoError, ValueError):
@@ -103,7 +104,7 @@ def decode_text(data: bytes, what: str, *, max_bytes: int) -> str:
 
 def number_of(text: str, what: str, *, low: int = 0, high: int = 0x7FFFFFFF) -> int:
     """A decimal number in `low`..`high`. ASCII digits only: int() would take much more."""
-    if not re.fullmatch(r"-?[0-9]{1,19}", text):
+    if not _DECIMAL.fullmatch(text):
         raise TextRefused(what, "must be a decimal number")
     if not low <= int(text) <= high:
         raise TextRefused(what, f"must be {low} to {high}")

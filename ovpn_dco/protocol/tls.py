@@ -11,6 +11,7 @@ import errno
 import hashlib
 import weakref
 from collections import deque
+from typing import NamedTuple
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
@@ -23,7 +24,6 @@ from .certificates import (
     PeerName,
     TlsError,
     TlsFailure,
-    fingerprint_of,
 )
 from .role import Role
 from .tlscontext import (
@@ -51,7 +51,8 @@ __all__ = [
 # What a TLS record carries at most, and what may wait for a reader.
 RECORD_LIMIT = 16384
 UNREAD_LIMIT = 4 * RECORD_LIMIT
-READ_SIZE = 65536
+# No less than a record. To free 64 KB and more makes malloc tidy up all that it has.
+READ_SIZE = 2 * RECORD_LIMIT
 
 # X509_V_ERR_* of openssl/x509_vfy.h.
 _MISSING_CRL = 3
@@ -72,6 +73,14 @@ _FAILURES = {
 }
 
 
+class _Leaf(NamedTuple):
+    """A certificate that the rules have let pass, with what is dear to read out of it again."""
+
+    certificate: x509.Certificate
+    subject: x509.Name
+    fingerprint: bytes
+
+
 class TlsEndpoint:
     """One TLS session: `receive` takes what came, `data_to_send` gives what must go.
 
@@ -89,7 +98,7 @@ class TlsEndpoint:
         self._unread = 0
         self._error: TlsError | None = None
         self._refusal: TlsError | None = None
-        self._admitted: tuple[x509.Certificate, x509.Name] | None = None
+        self._admitted: _Leaf | None = None
         self._done = False
         self._closed = False
         self._peer: PeerCertificate | None = None
@@ -230,11 +239,15 @@ class TlsEndpoint:
             if settings.needs_certificate:
                 raise TlsError(TlsFailure.NO_CERTIFICATE)
         elif settings.verifies_peer:
+            chain = self._connection.get_verified_chain() or [presented]
+            fingerprints = (_fingerprint(presented), *map(_fingerprint, chain[1:]))
+            leaf = self._admitted
             # Whatever path OpenSSL took: no session for a leaf that the rules have not seen.
-            if not self._admitted or fingerprint_of(self._admitted[0]) != _fingerprint(presented):
+            if leaf is None or leaf.fingerprint != fingerprints[0]:
                 raise TlsError(TlsFailure.BAD_CERTIFICATE, "it was not verified")
-            chain = tuple(map(_fingerprint, self._connection.get_verified_chain() or (presented,)))
-            self._peer = PeerCertificate.of(*self._admitted, chain, settings.name_field)
+            self._peer = PeerCertificate.of(
+                leaf.certificate, leaf.subject, fingerprints, settings.name_field
+            )
         self._done = True
 
     def _keep(self, record: bytes) -> None:
@@ -274,7 +287,8 @@ class TlsEndpoint:
             self._context.rules.check_serial(presented.get_serial_number())
             if ok and depth == 0:
                 certificate = presented.to_cryptography()
-                self._admitted = certificate, self._context.rules.check(certificate)
+                subject = self._context.rules.check(certificate)
+                self._admitted = _Leaf(certificate, subject, _fingerprint(presented))
         except TlsError as error:
             self._refuse(error)
         except ValueError as error:

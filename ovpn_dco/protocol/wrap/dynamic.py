@@ -7,6 +7,7 @@ Those of key id 0 keep their protection. The key is made once per session."""
 from __future__ import annotations
 
 import errno
+from functools import cached_property
 
 from ovpn_dco.errors import AlreadyExists, InvalidArgument
 
@@ -15,7 +16,7 @@ from ..role import Role
 from ..statickey import StaticKey
 from ..wire import KEY_ID_MASK, ControlPacket
 from .base import Wrapping
-from .tls_crypt import TlsCrypt
+from .tls_crypt import TlsCrypt, TlsCryptFormat
 
 __all__ = ["EXPORTER_LABEL", "EXPORTER_SIZE", "DynamicTlsCrypt", "derive_dynamic_key"]
 
@@ -41,17 +42,24 @@ class DynamicTlsCrypt:
     def __init__(self, original: Wrapping, role: Role) -> None:
         self._original = original
         self._role = role
-        self._dynamic: TlsCrypt | None = None
+        self._key: StaticKey | None = None
+        self._window: ReplayWindow | None = None
+
+    @cached_property
+    def _dynamic(self) -> TlsCrypt:
+        """Made when it is needed, which in most sessions is never."""
+        assert self._key is not None
+        return TlsCrypt(self._key, self._role, window=self._window)
 
     @property
     def is_installed(self) -> bool:
         """Whether key ids 1 to 7 use the dynamic key."""
-        return self._dynamic is not None
+        return self._key is not None
 
     @property
     def overhead(self) -> int:
         """See `Wrapping`; the larger of the two."""
-        return max(self._original.overhead, self._dynamic.overhead if self._dynamic else 0)
+        return max(self._original.overhead, TlsCryptFormat.overhead if self._key else 0)
 
     @property
     def static_key(self) -> StaticKey | None:
@@ -62,10 +70,10 @@ class DynamicTlsCrypt:
         """Take the bytes exported from the TLS session of key id 0; once, else `AlreadyExists`.
 
         Replay ids of the new protection start at 1."""
-        if self._dynamic is not None:
+        if self._key is not None:
             raise AlreadyExists(errno.EEXIST, "the dynamic key is made once per session")
-        key = derive_dynamic_key(exported, self._original.static_key)
-        self._dynamic = TlsCrypt(key, self._role, window=window)
+        self._key = derive_dynamic_key(exported, self._original.static_key)
+        self._window = window
 
     def overhead_of(self, *, key_id: int, message_id: int) -> int:
         """See `Wrapping`."""
@@ -81,4 +89,4 @@ class DynamicTlsCrypt:
         return self._for(data[0] & KEY_ID_MASK if data else 0).unwrap(data, now)
 
     def _for(self, key_id: int) -> Wrapping:
-        return self._dynamic if key_id and self._dynamic is not None else self._original
+        return self._dynamic if key_id and self._key is not None else self._original
