@@ -11,7 +11,6 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
-from types import TracebackType
 from typing import Any, TypeVar
 
 from security.forge import Forge
@@ -134,12 +133,7 @@ class Lab:
     def __enter__(self) -> Lab:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
     def udp(self, host: str = "127.0.0.1", port: int = 0) -> socket.socket:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 from support import needs_tool
+from system.router import route
 from system.test_offloads import datagrams, label, stream
 from system.tunnel import (
     PATIENCE_S,
@@ -22,12 +23,13 @@ from system.tunnel import (
     Site,
     Sniffer,
     eventually,
+    join,
     ping,
     try_ping,
 )
 
 import ovpn_dco as dco
-from ovpn_dco import DropReason, KeySlot, Offload
+from ovpn_dco import DropReason, Offload
 from ovpn_dco.testing import Namespace, Topology, ethtool
 
 pytestmark = [*SYSTEM, needs_tool("nft")]
@@ -101,34 +103,18 @@ def road(outer: str = "ipv4", *, bare: bool = False, **options: object) -> Itera
     topology = Topology(spokes=2, bare=bare)
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(topology.close)
-        for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-            topology.left.run(["sh", "-c", f"echo 1 >/proc/sys/net/{name}"])
+        route(topology)
         sites = []
-        for number, (spoke, link) in enumerate(
-            zip(topology.spokes, topology.links, strict=True), 1
-        ):
-            # A router asks for neighbours from such an address, for packets of others.
-            topology.left.add_address(link.left_name, "fe80::1/64")
-            spoke.add_route("0.0.0.0/0", via=link.left_ipv4)
-            spoke.add_route("::/0", via=link.left_ipv6)
+        for number, spoke in enumerate(topology.spokes, 1):
             mode = dco.Mode.MULTIPEER if number == 1 else dco.Mode.P2P
             host = "0.0.0.0" if outer == "ipv4" else "::"
             site = Site(spoke, number, mode=mode, host=host, **options)  # type: ignore[arg-type]
             cleanup.callback(site.close)
             sites.append(site)
         server, client = sites
-        where = [link.right_ipv6 if outer == "ipv6" else link.right_ipv4 for link in topology.links]
-        pair = Pair(
-            server.device.add_peer(
-                2,
-                server.transport,
-                remote=(where[1], PORT),
-                vpn_ipv4=client.ipv4,
-                vpn_ipv6=client.ipv6,
-            ),
-            client.device.add_peer(2, client.transport, remote=(where[0], PORT)),
-        )
-        pair.install(KeySlot.PRIMARY, 0)
+        near, far = topology.links
+        where = near.right_ipv6 if outer == "ipv6" else near.right_ipv4
+        pair = join(server, client, far, outer=outer, server_host=where)
         yield Road(topology, server, client, pair, outer)
 
 

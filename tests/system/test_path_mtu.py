@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support import needs_tool
 from system.endpoints import Place, Running, write_files
+from system.router import route
 from system.tunnel import (
     PATIENCE_S,
     SERVER_IPV4,
@@ -101,21 +102,12 @@ class Router:
 
     def _route(self, path: int, icmp: bool) -> None:
         """By routes: interfaces that are made smaller would not receive what is larger."""
+        route(self.topology)
         hub = self.topology.left
-        for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
-            hub.run(["sysctl", "-qw", f"{name}=1"])
-        for link in self.topology.links:  # what solicitations for others come from
-            hub.add_address(link.left_name, "fe80::1/64")
-        for spoke, link in zip(self.topology.spokes, self.topology.links, strict=True):
-            for prefix, gateway in (
-                (f"{link.right_ipv4}/32", link.left_ipv4),
-                (f"{link.right_ipv6}/128", link.left_ipv6),
-            ):
-                limit = max(path, 1280) if ":" in prefix else path
-                hub.run(
-                    ["ip", "route", "add", prefix, "dev", link.left_name, "mtu", "lock", str(limit)]
-                )
-                spoke.add_route("::/0" if ":" in prefix else "0.0.0.0/0", via=gateway)
+        for link in self.topology.links:
+            for host, limit in ((link.right_ipv4, path), (link.right_ipv6, max(path, 1280))):
+                way = ["dev", link.left_name, "mtu", "lock", str(limit)]
+                hub.run(["ip", "route", "add", host, *way])
         if not icmp:
             hub.run(["nft", "-f", "-"], input_text=SILENT)
 
