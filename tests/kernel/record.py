@@ -55,37 +55,32 @@ def record_links() -> tuple[int, int]:
     return server.ifindex, client.ifindex
 
 
+def add(
+    rec: Recording, ifindex: int, name: str, one: socket.socket, peer_id: int, **more: Any
+) -> None:
+    """A peer on this socket, recorded under a name."""
+    spec = PeerAttributes(peer_id=peer_id, socket=one.fileno(), **more)
+    with exchange(name):
+        rec.commands.add_peer(ifindex, spec)
+
+
 def record_peers(rec: Recording, server: int, client: int) -> None:
+    here, there, here6 = udp(), udp(), udp(socket.AF_INET6)
+    record_new_peers(rec, server, client, here, here6)
+    record_keys(rec, server)
+    record_float(rec, server, client, here, there)
+    record_ends(rec, server, here, here6)
+
+
+def record_new_peers(
+    rec: Recording, server: int, client: int, here: socket.socket, here6: socket.socket
+) -> None:
     c = rec.commands
-    here, there = udp(), udp()
-    port = there.getsockname()[1]
-    with exchange("new peer udp4"):
-        c.add_peer(
-            server,
-            PeerAttributes(
-                peer_id=7,
-                socket=here.fileno(),
-                remote=("127.0.0.1", 9),
-                local="127.0.0.1",
-                vpn_ipv4="10.8.0.2",
-                vpn_ipv6="fd00:8::2",
-                tx_id=107,
-            ),
-        )
-    with exchange("new peer in use"):
-        c.add_peer(
-            server,
-            PeerAttributes(
-                peer_id=7, socket=here.fileno(), remote=("127.0.0.1", 9), vpn_ipv4="10.8.0.3"
-            ),
-        )
-    with exchange("new peer address in use"):
-        c.add_peer(
-            server,
-            PeerAttributes(
-                peer_id=8, socket=here.fileno(), remote=("127.0.0.1", 9), vpn_ipv4="10.8.0.2"
-            ),
-        )
+    at: dict[str, Any] = {"remote": ("127.0.0.1", 9)}
+    both = {"vpn_ipv4": "10.8.0.2", "vpn_ipv6": "fd00:8::2"}
+    add(rec, server, "new peer udp4", here, 7, **at, local="127.0.0.1", **both, tx_id=107)
+    add(rec, server, "new peer in use", here, 7, **at, vpn_ipv4="10.8.0.3")
+    add(rec, server, "new peer address in use", here, 8, **at, vpn_ipv4="10.8.0.2")
     with exchange("set peer keepalive"):
         c.set_peer(
             server, PeerAttributes(peer_id=7, keepalive_interval_s=1, keepalive_timeout_s=60)
@@ -98,17 +93,8 @@ def record_peers(rec: Recording, server: int, client: int) -> None:
         c.set_peer(server, PeerAttributes(peer_id=20, tx_id=1))
     with exchange("delete peer missing"):
         c.delete_peer(server, 20)
-    here6 = udp(socket.AF_INET6)
-    with exchange("new peer udp6"):
-        c.add_peer(
-            server,
-            PeerAttributes(
-                peer_id=0xABCDE,
-                socket=here6.fileno(),
-                remote=("fe80::7", 1194, 0, 1),
-                vpn_ipv6="fd00:8::3",
-            ),
-        )
+    scoped = ("fe80::7", 1194, 0, 1)
+    add(rec, server, "new peer udp6", here6, 0xABCDE, remote=scoped, vpn_ipv6="fd00:8::3")
     with exchange("get peer udp6"):
         print(c.get_peer(server, 0xABCDE))
     with exchange("dump peers"):
@@ -117,6 +103,10 @@ def record_peers(rec: Recording, server: int, client: int) -> None:
         print(c.get_peers(client))
     with exchange("dump peers of no interface"):
         c.get_peers(9999)
+
+
+def record_keys(rec: Recording, server: int) -> None:
+    c = rec.commands
     for cipher in (Cipher.AES_128_GCM, Cipher.CHACHA20_POLY1305, Cipher.AES_256_GCM):
         with exchange(f"new key {cipher.value}"):
             c.install_key(server, 7, KeySlot.PRIMARY, key(0, client=False, cipher=cipher))
@@ -136,7 +126,10 @@ def record_peers(rec: Recording, server: int, client: int) -> None:
         c.delete_key(server, 7, KeySlot.PRIMARY)
     with exchange("swap keys back"):
         c.swap_keys(server, 7)
-    record_float(rec, server, client, here, there, port)
+
+
+def record_ends(rec: Recording, server: int, here: socket.socket, here6: socket.socket) -> None:
+    c = rec.commands
     with exchange("get peer with counters"):
         print(c.get_peer(server, 7))
     with exchange("delete peer"):
@@ -144,23 +137,22 @@ def record_peers(rec: Recording, server: int, client: int) -> None:
     rec.notices("deleted by userspace")
     here6.close()
     rec.notices("deleted by transport disconnect", wait_s=5)
-    with exchange("new peer that expires"):
-        c.add_peer(
-            server,
-            PeerAttributes(
-                peer_id=3,
-                socket=here.fileno(),
-                remote=("127.0.0.1", 9),
-                vpn_ipv4="10.8.0.3",
-                keepalive_interval_s=1,
-                keepalive_timeout_s=2,
-            ),
-        )
+    add(
+        rec,
+        server,
+        "new peer that expires",
+        here,
+        3,
+        remote=("127.0.0.1", 9),
+        vpn_ipv4="10.8.0.3",
+        keepalive_interval_s=1,
+        keepalive_timeout_s=2,
+    )
     rec.notices("deleted by expiry", wait_s=15)
 
 
 def record_float(
-    rec: Recording, server: int, client: int, here: Any, there: Any, port: int
+    rec: Recording, server: int, client: int, here: socket.socket, there: socket.socket
 ) -> None:
     """The client's keepalive comes from another port than the server was told."""
     c = rec.commands
@@ -179,12 +171,8 @@ def record_float(
         print(c.get_peer(client, 107))
     c.install_key(client, 107, KeySlot.PRIMARY, key(0, client=True))
     rec.notices("float to udp4", wait_s=15)
-    print("client's port", port)
-    with exchange("p2p replaces its peer"):
-        c.add_peer(
-            client,
-            PeerAttributes(peer_id=108, socket=there.fileno(), remote=here.getsockname(), tx_id=7),
-        )
+    print("client's port", there.getsockname()[1])
+    add(rec, client, "p2p replaces its peer", there, 108, remote=here.getsockname(), tx_id=7)
     rec.notices("deleted by teardown")
 
 
@@ -277,15 +265,9 @@ def record_tcp(rec: Recording, server: int) -> None:
     c = rec.commands
     here, there = tcp()
     rec.events.read()
-    with exchange("new peer tcp with remote"):
-        c.add_peer(
-            server,
-            PeerAttributes(
-                peer_id=5, socket=here.fileno(), remote=("127.0.0.1", 9), vpn_ipv4="10.8.0.5"
-            ),
-        )
-    with exchange("new peer tcp"):
-        c.add_peer(server, PeerAttributes(peer_id=5, socket=here.fileno(), vpn_ipv4="10.8.0.5"))
+    inner = {"vpn_ipv4": "10.8.0.5"}
+    add(rec, server, "new peer tcp with remote", here, 5, remote=("127.0.0.1", 9), **inner)
+    add(rec, server, "new peer tcp", here, 5, **inner)
     with exchange("get peer tcp"):
         print(c.get_peer(server, 5))
     with exchange("set peer tcp with remote"):
