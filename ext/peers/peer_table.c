@@ -20,7 +20,8 @@ void dco_peer_table_destroy(struct dco_peer_table *table)
 
 int dco_peer_table_reserve(struct dco_peer_table *table, uint32_t id)
 {
-    _Atomic(struct dco_peer_page *) *slot = &table->page[id >> DCO_PEER_PAGE_BITS];
+    uint32_t index = id >> DCO_PEER_PAGE_BITS;
+    _Atomic(struct dco_peer_page *) *slot = &table->page[index];
 
     if (!atomic_load_explicit(slot, memory_order_relaxed)) {
         struct dco_peer_page *page = calloc(1, sizeof *page);
@@ -28,6 +29,8 @@ int dco_peer_table_reserve(struct dco_peer_table *table, uint32_t id)
             return -ENOMEM;
         atomic_store_explicit(slot, page, memory_order_release);
     }
+    if (index >= atomic_load_explicit(&table->pages, memory_order_relaxed))
+        atomic_store_explicit(&table->pages, index + 1, memory_order_release);
     return 0;
 }
 
@@ -43,7 +46,9 @@ static void set_id(struct dco_peer_table *table, uint32_t id, struct dco_peer *p
 
 struct dco_peer *dco_peer_table_next(const struct dco_peer_table *table, uint32_t *id)
 {
-    while (*id <= DCO_PEER_ID_MAX) {
+    uint32_t end = atomic_load_explicit(&table->pages, memory_order_acquire) << DCO_PEER_PAGE_BITS;
+
+    while (*id < end) {
         struct dco_peer_page *page =
             atomic_load_explicit(&table->page[*id >> DCO_PEER_PAGE_BITS], memory_order_acquire);
         if (!page || !atomic_load_explicit(&page->count, memory_order_acquire)) {

@@ -18,6 +18,7 @@ struct dco_peer_page {
 struct dco_peer_table {
     struct dco_rcu *rcu;
     _Atomic(struct dco_peer_page *) page[DCO_PEER_PAGES]; /* kept until the end */
+    _Atomic uint32_t pages;                               /* there is none from here on */
     struct dco_map by_address;
     struct dco_peer *first, *last;
     uint32_t count;
