@@ -82,5 +82,5 @@ def replay(monkeypatch: pytest.MonkeyPatch, name: str) -> ReplayedSocket:
     exchanges = [one for one in EXCHANGES if one.name == name]
     assert exchanges, f"nothing recorded under {name!r}"
     one = ReplayedSocket(exchanges)
-    monkeypatch.setattr(sockets, "_open", lambda kind, protocol: one)
+    monkeypatch.setattr(sockets, "open_socket", lambda kind, protocol: one)
     return one

@@ -14,7 +14,7 @@ namespace, but for `probe`, which says whether it is worth trying."""
 
 from .commands import Commands
 from .interface import Interface
-from .link import Link, create_link, delete_link, find_link
+from .link import Link, LinkWatch, create_link, delete_link, find_link
 from .probe import Availability, Family, find_family, probe
 from .sockets import EVENT_BUFFER, EventSocket
 from .tracker import PeerTracker, Told
@@ -43,6 +43,7 @@ __all__ = [
     "KeyState",
     "KeySwapNotice",
     "Link",
+    "LinkWatch",
     "Notice",
     "Overrun",
     "PeerAttributes",

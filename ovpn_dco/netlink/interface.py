@@ -21,20 +21,21 @@ _LOOKS = 10
 class Interface:
     """An interface whose peers this object alone adds and deletes.
 
-    Made in the namespace of the calling thread, where the sockets of its peers have to be, too:
-    notifications go to the namespace of the socket. A peer is named by its id and the generation
-    that `add_peer` returned; commands for one that is known to be gone are NotFound. Calls may come
-    from any thread. Refusals are as in `Commands`."""
+    Made in the namespace of the calling thread. Notifications go to the namespace of a peer's
+    socket: of another one than that `listen` has to be told. A peer is named by its id and the
+    generation that `add_peer` returned; commands for one that is known to be gone are NotFound.
+    Calls may come from any thread. Refusals are as in `Commands`."""
 
     def __init__(self, link: Link, *, owned: bool, event_buffer: int = EVENT_BUFFER) -> None:
-        family = find_family()
+        family = self._family = find_family()
         self.link = link
+        self._event_buffer = event_buffer
         self._owned = owned
         self._lock = threading.Lock()
         self._tracker = PeerTracker(link.ifindex, p2p=link.mode is Mode.P2P)
         with contextlib.ExitStack() as undo:
-            self._events = EventSocket(family.number, family.peers_group, buffer=event_buffer)
-            undo.callback(self._events.close)
+            self._events = [EventSocket(family.number, family.peers_group, buffer=event_buffer)]
+            undo.callback(self._events[0].close)
             self._commands = Commands(family.number)
             undo.pop_all()
 
@@ -60,15 +61,26 @@ class Interface:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Takes away an interface that was created; idempotent."""
+    def close(self, *, keep: bool = False) -> None:
+        """Takes away an interface that was created, unless it is to be kept; idempotent. To be
+        called in the namespace in which it was made."""
         with self._lock:
-            if self._owned:
-                self._owned = False
+            if self._owned and not keep:
                 with contextlib.suppress(OSError):
                     delete_link(self.link.ifindex)
-            self._commands.close()
-            self._events.close()
+            self._owned = False
+            self._close_sockets()
+
+    def forget(self) -> None:
+        """In a forked child: closes what was inherited, without effect on the parent."""
+        self._lock = threading.Lock()
+        self._owned = False
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        self._commands.close()
+        for events in self._events:
+            events.close()
 
     # Peers
 
@@ -132,8 +144,18 @@ class Interface:
     # Events
 
     def fileno(self) -> int:
-        """Readable while something has happened."""
-        return self._events.fileno()
+        """Readable while something has happened, to peers with sockets of the namespace in which
+        this was made."""
+        return self._events[0].fileno()
+
+    def listen(self) -> int:
+        """Hears of peers with sockets of the calling thread's namespace, too; what `fileno` is for
+        those."""
+        family = self._family
+        events = EventSocket(family.number, family.peers_group, buffer=self._event_buffer)
+        with self._lock:
+            self._events.append(events)
+        return events.fileno()
 
     def read_events(self) -> list[Told]:
         """What has happened since the last call, without waiting.
@@ -142,7 +164,10 @@ class Interface:
         a peer that went, the reason then is None unless it was deleted here. A call that fails
         leaves everything to the next one; `fileno` need not be readable then."""
         with self._lock:
-            return follow(self._tracker, self._events.read, self._look)
+            return follow(self._tracker, self._read, self._look)
+
+    def _read(self) -> list[Notice | Overrun]:
+        return [one for events in self._events for one in events.read()]
 
     def _look(self) -> tuple[list[PeerState], dict[int, dict[KeySlot, int]]]:
         try:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import socket
+import struct
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import error_for
 from ..model import Mode
+from .answers import HEADER_SIZE
 from .family import OVPN_FAMILY_NAME, ovpn
-from .sockets import NETLINK_ROUTE, RequestSocket
+from .sockets import NETLINK_ROUTE, RequestSocket, open_socket, read_messages
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _NLM_F_CREATE_EXCL = 0x400 | 0x200
+_RTMGRP_LINK = 1
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,47 @@ def delete_link(ifindex: int) -> None:
     message = _message()
     message["index"] = ifindex
     _ask(_RTM_DELLINK, message, f"interface {ifindex} cannot be deleted")
+
+
+class LinkWatch:
+    """Tells when an interface is gone: deleted, or moved out of the calling thread's namespace."""
+
+    def __init__(self, ifindex: int) -> None:
+        self._ifindex = ifindex
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = open_socket(kind, NETLINK_ROUTE)
+        try:
+            self._socket.bind((0, _RTMGRP_LINK))
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """Readable while there is something to read."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._socket.close()
+
+    def may_be_gone(self) -> bool:
+        """Whether something was told since the last call, without waiting, that may be its end: it
+        was deleted, or moved to another namespace, or messages were lost."""
+        gone = False
+        while True:
+            try:
+                messages = read_messages(self._socket)
+            except BlockingIOError:
+                return gone
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                gone = True
+                continue
+            for message in messages:
+                if message.kind == _RTM_DELLINK:
+                    (ifindex,) = struct.unpack_from("=i", message.data, HEADER_SIZE + 4)
+                    gone |= ifindex == self._ifindex
 
 
 def _message(name: str | None = None) -> Any:

@@ -46,7 +46,7 @@ class RequestSocket:
 
     def __init__(self, protocol: int) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = _open(kind, protocol)
+        self._socket = open_socket(kind, protocol)
         with contextlib.ExitStack() as undo:
             undo.callback(self._socket.close)
             for option in (_EXT_ACK, _GET_STRICT_CHK):
@@ -97,7 +97,7 @@ class RequestSocket:
     def _answers(self, request: Any, step: str) -> list[Message]:
         found: list[Message] = []
         while True:
-            for message in _read(self._socket):
+            for message in read_messages(self._socket):
                 if message.sequence != self._sequence:
                     continue  # of a request that a signal ended
                 if message.kind in (NLMSG_ERROR, NLMSG_DONE):
@@ -118,7 +118,7 @@ class EventSocket:
         self._family = family
         self._found: list[Notice | Overrun] = []
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        self._socket = _open(kind, NETLINK_GENERIC)
+        self._socket = open_socket(kind, NETLINK_GENERIC)
         try:
             _set_buffer(self._socket, buffer)
             self._socket.bind((0, 0))
@@ -147,7 +147,7 @@ class EventSocket:
 
     def _next(self) -> list[Notice | Overrun]:
         try:
-            read = [one for one in _read(self._socket) if one.kind == self._family]
+            read = [one for one in read_messages(self._socket) if one.kind == self._family]
             notices = [decode_notice(decode_message(one.data)) for one in read]
         except BlockingIOError:
             raise
@@ -158,7 +158,8 @@ class EventSocket:
         return [notice for notice in notices if notice is not None]
 
 
-def _open(kind: int, protocol: int) -> socket.socket:
+def open_socket(kind: int, protocol: int) -> socket.socket:
+    """A netlink socket of the calling thread's namespace."""
     try:
         return socket.socket(socket.AF_NETLINK, kind, protocol)
     except OSError as error:
@@ -173,7 +174,7 @@ def _set_buffer(one: socket.socket, size: int) -> None:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
 
-def _read(one: socket.socket) -> list[Message]:
+def read_messages(one: socket.socket) -> list[Message]:
     """One read. Only the kernel is listened to: it has port 0, and other processes may send."""
     data, (port, _) = one.recvfrom(_READ)
     return list(split(data)) if port == 0 else []

@@ -122,7 +122,7 @@ def direction(**cells: Any) -> dict[str, Any]:
 
 def record_everything() -> None:
     """From now on."""
-    sockets._read = recording_read  # type: ignore[assignment]
+    sockets.read_messages = recording_read  # type: ignore[assignment]
     for module in ("commands", "link", "probe"):
         sys.modules[f"ovpn_dco.netlink.{module}"].RequestSocket = RecordingRequests  # type: ignore[attr-defined]
 

@@ -46,7 +46,7 @@ def test_other_processes_are_not_listened_to(monkeypatch: pytest.MonkeyPatch) ->
     for kind, expected in ((ReplayedSocket, 1), (Forged, 0)):
         one = kind([])
         one.waiting.append(deleted)
-        monkeypatch.setattr(sockets, "_open", lambda *_, one=one: one)
+        monkeypatch.setattr(sockets, "open_socket", lambda *_, one=one: one)
         assert len(EventSocket(FAMILY, 5).read()) == expected
 
 
@@ -72,7 +72,7 @@ class Listener(ReplayedSocket):
 def test_overrun_is_told_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     deleted = next(data for name, data in NOTICES if name == "deleted by userspace")
     listener = Listener(OSError(errno.ENOBUFS, "lost"), deleted, deleted)
-    monkeypatch.setattr(sockets, "_open", lambda *_: listener)
+    monkeypatch.setattr(sockets, "open_socket", lambda *_: listener)
     events = EventSocket(FAMILY, 5, buffer=4096)
     assert [type(one) for one in events.read()] == [Overrun, DeletedNotice, DeletedNotice]
     assert events.read() == []
@@ -86,7 +86,7 @@ def test_what_was_read_before_a_failure_comes_with_the_next_call(
 ) -> None:
     deleted = next(data for name, data in NOTICES if name == "deleted by userspace")
     listener = Listener(deleted, OSError(errno.ENOMEM, "none"), deleted)
-    monkeypatch.setattr(sockets, "_open", lambda *_: listener)
+    monkeypatch.setattr(sockets, "open_socket", lambda *_: listener)
     events = EventSocket(FAMILY, 5)
     with pytest.raises(LimitReached):
         events.read()
@@ -102,6 +102,6 @@ def test_what_cannot_be_read_is_lost(size: int, monkeypatch: pytest.MonkeyPatch)
     if size < 0:
         spoiled = len(spoiled).to_bytes(4, "little") + spoiled[4:]
     listener = Listener(deleted, spoiled, deleted)
-    monkeypatch.setattr(sockets, "_open", lambda *_: listener)
+    monkeypatch.setattr(sockets, "open_socket", lambda *_: listener)
     found = EventSocket(FAMILY, 5).read()
     assert [type(one) for one in found] == [DeletedNotice, Overrun, DeletedNotice]
