@@ -334,6 +334,7 @@ _SERVICES = [
     _supported("management-query-passwords", BOTH, 0, 0, flag("management.query_passwords")),
     _supported("user", BOTH, 1, 1, into("lifecycle.user", account)),
     _supported("group", BOTH, 1, 1, into("lifecycle.group", account)),
+    _supported("disable-dco", BOTH, 0, 0, flag("device.disable_dco")),
     _supported("persist-tun", BOTH, 0, 0, flag("lifecycle.persist_tun")),
 ]
 
@@ -373,7 +374,6 @@ _ACCEPTED = [
     *_warned("socket-flags", "no effect: tcp-nodelay stands for itself"),
     *_warned("txqueuelen", "no effect: set it on the interface"),
     *_warned("migrate", "no effect: nothing is compressed"),
-    *_warned("disable-dco", "no effect: packets take the offload of this library always"),
     *_warned("ecdh-curve tls-groups", "no effect: the TLS library picks the groups"),
     *_warned("tls-exit single-session remap-usr1", "no effect: the application decides"),
     *_warned("stale-routes-check", "no effect: routes go with their client"),

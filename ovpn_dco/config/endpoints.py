@@ -42,11 +42,12 @@ MAX_ROUTES_PER_CLIENT = 256
 
 
 def _requirements(
+    config: ClientConfig | ServerConfig,
     protocols: set[Protocol],
     transports: Iterable[TransportConfig],
-    epoch: Epoch,
     sizes: Iterable[MtuConfig],
 ) -> set[Feature]:
+    data, keepalive = config.data, config.keepalive
     needed = {Feature.TCP if protocol.is_tcp else Feature.UDP for protocol in protocols}
     chosen = list(transports)
     if Feature.UDP in needed and any(transport.passtos for transport in chosen):
@@ -55,7 +56,12 @@ def _requirements(
         needed.add(Feature.PATH_MTU)
     if any(mtu.mssfix for mtu in sizes):
         needed.add(Feature.MSS_CLAMP)
-    return needed | ({Feature.EPOCH_KEYS} if epoch is Epoch.REQUIRE else set())
+    if any(transport.shaper_bytes_per_s for transport in chosen):
+        needed.add(Feature.RATE_LIMIT)
+    limits = (data.renegotiate_bytes, data.renegotiate_packets)
+    if any((*limits, keepalive.inactive_s, keepalive.session_timeout_s)):
+        needed.add(Feature.LIMITS)
+    return needed | ({Feature.EPOCH_KEYS} if data.epoch is Epoch.REQUIRE else set())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +127,7 @@ class ClientConfig:
         protocols = {self.remote_protocol(remote) for remote in self.remotes}
         transports = [self.transport, *(r.transport for r in self.remotes if r.transport)]
         sizes = [self.mtu, *(r.mtu for r in self.remotes if r.mtu)]
-        return _requirements(
-            protocols or {self.transport.protocol}, transports, self.data.epoch, sizes
-        )
+        return _requirements(self, protocols or {self.transport.protocol}, transports, sizes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,9 +274,11 @@ class ServerConfig:
 
         Files of `client-config-dir`, and a hook in their place, may route networks to clients."""
         protocols = {protocol for _, _, protocol in self.listeners()}
-        needed = _requirements(protocols, [self.transport], self.data.epoch, [self.mtu])
+        needed = _requirements(self, protocols, [self.transport], [self.mtu])
         if self.pool.client_config_dir is not None or self.hooks.client_connect is not None:
             needed.add(Feature.IROUTES)
         if self.pool.client_to_client or self.hooks.client_to_client is not None:
             needed |= {Feature.FORWARDING, Feature.MULTICAST}
+        if self.lifecycle.user is not None or self.lifecycle.group is not None:
+            needed.add(Feature.UNPRIVILEGED)
         return needed

@@ -252,6 +252,7 @@ class DeviceConfig:
     ipv4_peer: IPv4Address | None = None
     ipv6: IPv6Interface | None = None
     ipv6_peer: IPv6Address | None = None
+    disable_dco: bool = False  # the kernel's driver is not to be used
 
 
 @dataclass(frozen=True, kw_only=True)

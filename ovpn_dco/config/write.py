@@ -128,6 +128,8 @@ def _device(device: DeviceConfig) -> Lines:
         yield "dev-type tun"
     if device.topology is not None:
         yield _line("topology", device.topology.value)
+    if device.disable_dco:
+        yield "disable-dco"
 
 
 def _transport(transport: TransportConfig, *, bind: bool) -> Lines:

@@ -41,6 +41,7 @@ CLIENT_FIELDS: list[tuple[str, str, Any]] = [
     ("dev tun7", "device.name", "tun7"),
     ("dev vpn0\ndev-type tun", "device.name", "vpn0"),
     ("topology net30", "device.topology", Topology.NET30),
+    ("disable-dco", "device.disable_dco", True),
     ("proto tcp-client", "transport.protocol", Protocol.TCP),
     ("proto udp6", "transport.protocol", Protocol.UDP6),
     ("port 99", "transport.local_port", 99),
