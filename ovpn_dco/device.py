@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from . import net, registry
 from .backend.base import Backend
+from .backend.choice import choose
 from .control import ControlPort, EventPort
 from .forwarding import Forwarding
 from .interface import InnerSide
@@ -28,7 +29,7 @@ from .model import (
     StatsTable,
     TracePoint,
 )
-from .opening import Opening, Request, require_userspace, source_check_of
+from .opening import Opening, Request, source_check_of
 from .peer import Peer, Peers, PeerSpec
 from .routes import Routes
 from .state import (
@@ -121,6 +122,11 @@ class Device:
         `name` is then a label. Of a multi-queue TUN it may be a sequence, at most one for each
         worker.
 
+        `backend` is "kernel", the driver of Linux 6.16 and later, "userspace", the engine of this
+        package, or "auto": the driver where it is there, may be used and can do all that is asked
+        for, by `require` or by another argument, and else the engine. `Device.backend` tells, and
+        one line of the log says why. `workers`, `single_thread` and `offloads` are the engine's.
+
         `workers` (None: 1) share the peers among them; each has two threads, a queue of the
         interface and a socket of its own. More of them pay where there are more cores and several
         busy peers. `single_thread` does the work of one worker in one thread (None: on a machine,
@@ -143,43 +149,45 @@ class Device:
         Raises InvalidArgument or OutOfRange naming the argument, UnsupportedError for what the
         back end lacks, AlreadyExists or Busy for a name in use, PermissionDenied and others naming
         /dev/net/tun with its mode and owner."""
-        opening = Opening.of(
-            Request(
-                name=name,
-                mode=mode,
-                mtu=mtu,
-                addresses=addresses,
-                tun_fd=tun_fd,
-                workers=workers,
-                single_thread=single_thread,
-                offloads=offloads,
-                source_check=source_check,
-                icmp_unreachable=icmp_unreachable,
-                max_peers=max_peers,
-                persist=persist,
-                owner=owner,
-                restore=restore,
-                descriptors=descriptors,
-            )
+        request = Request(
+            name=name,
+            mode=mode,
+            mtu=mtu,
+            addresses=addresses,
+            tun_fd=tun_fd,
+            workers=workers,
+            single_thread=single_thread,
+            offloads=offloads,
+            source_check=source_check,
+            icmp_unreachable=icmp_unreachable,
+            max_peers=max_peers,
+            persist=persist,
+            owner=owner,
+            start=start,
+            restore=restore,
+            descriptors=descriptors,
         )
-        require_userspace(backend, frozenset(require))
-        engine = opening.make_engine()
+        opening = Opening.of(request)
+        choice = choose(backend, opening.needs(request, require))
+        engine = opening.make_backend(choice.name)
         device = cls(engine, opening, InnerSide(engine, opening.attributes, netns))
         try:
-            device._set_up(engine, opening, up=up)
+            device._set_up(opening, up=up)
             if start:
                 device.start()
         except BaseException:
             device.close()
             raise
-        logger.info("%s: %s back end, %s mode", device.name, device.backend, mode.name)
+        what = f"{device.backend} back end, {mode.name} mode"
+        logger.info("%s: %s: %s", device.name, what, choice.reason)
         return device
 
-    def _set_up(self, engine: UserspaceBackend, opening: Opening, *, up: bool) -> None:
-        self._inner.open(engine, opening.addresses, up)
+    def _set_up(self, opening: Opening, *, up: bool) -> None:
+        self._inner.open(opening.addresses, up)
         if opening.adopts:
             self._inner.check_framing()
         if opening.state is not None:
+            engine = cast("UserspaceBackend", self._backend)
             self._restore(engine, opening.state, opening.sockets)
 
     def _restore(self, engine: UserspaceBackend, state: DeviceState, fds: Sequence[int]) -> None:
@@ -210,7 +218,7 @@ class Device:
         cannot."""
         backend = self._backend
         limit = bounded("reserve", reserve, 0, PACKET_ID_MAX)
-        if not hasattr(backend, "halt"):
+        if Feature.HANDING_OVER not in backend.features:
             raise refuse(errno.EOPNOTSUPP, "backend", "cannot hand its state over")
         engine = cast("UserspaceBackend", backend)
         engine.halt()

@@ -12,7 +12,7 @@ import ipaddress
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from . import net
 from .backend.base import Backend, Interface, ReservedAddress
@@ -20,12 +20,6 @@ from .errors import DcoError, DeviceClosed, InterfaceMissing, PermissionDenied, 
 from .validation.arguments import integer
 from .validation.rules import DEVICE_OPEN, DeviceAttributes, check, refuse
 
-if TYPE_CHECKING:
-    from .backend.userspace import UserspaceBackend
-
-DATA_OVERHEAD = 28  # bytes that sealing adds at most, in the epoch format
-UDP_PAYLOAD_MAX = 65507  # bytes, over IPv4
-GSO_SEGMENTS_MAX = 64
 GROUPS = (  # RFC 5771, RFC 4291; and the limited broadcast of RFC 919
     ReservedAddress(bytes([224, 0, 0, 0]), 4),
     ReservedAddress(bytes([0xFF]) + bytes(15), 8),
@@ -47,15 +41,13 @@ class InnerSide:
         self._lock = threading.Lock()  # of _namespace
         self._opened_with: tuple[tuple[str, int], ...] = ()
 
-    def open(
-        self, engine: UserspaceBackend, addresses: tuple[tuple[str, int], ...], up: bool
-    ) -> None:
+    def open(self, addresses: tuple[tuple[str, int], ...], up: bool) -> None:
         """Makes the interface, takes a persistent one over, or adopts `tun_fd`."""
-        asked = self._asked
+        asked, engine = self._asked, self._backend
         self._opened_with = addresses
         self._namespace = net.open_namespace(self.netns)
         if asked.tun_fd is None:
-            engine.open_tun(asked.name, self._namespace, existing=bool(asked.persist))
+            engine.open_interface(asked.name, self._namespace, existing=bool(asked.persist))
         else:
             engine.adopt_tun(asked.tun_fd)
         interface = engine.interface()
@@ -67,7 +59,7 @@ class InnerSide:
         self._name = interface.name
         config = net.InterfaceConfig(
             mtu=self._mtu if interface.owned else None,
-            gso_segments=_train_length(self._mtu) if interface.owned else None,
+            gso_segments=engine.train_length(self._mtu) if interface.owned else None,
             addresses=addresses,
             up=up,
         )
@@ -163,7 +155,7 @@ class InnerSide:
         value = integer("mtu", mtu)
         check(DEVICE_OPEN, DeviceAttributes("any", self._asked.mode, value, max_peers=1))
         if self._backend.interface().name:
-            config = net.InterfaceConfig(mtu=value, gso_segments=_train_length(value))
+            config = net.InterfaceConfig(mtu=value, gso_segments=self._backend.train_length(value))
             self._at_interface(lambda name, where: net.configure(name, config, namespace=where))
         self._mtu = value
 
@@ -203,11 +195,3 @@ class InnerSide:
                 text = f"{interface.name} was moved to a namespace that is out of sight"
                 raise error_for(errno.ENODEV, text)
             return function(interface.name, self._namespace)
-
-
-def _train_length(mtu: int) -> int:
-    """How many sealed packets of full size one UDP send takes (65507 bytes, 64 segments).
-
-    A super-packet of just as many segments leaves in one message instead of a long and a short
-    one: 45 packets of up to 1448 bytes at an MTU of 1420."""
-    return max(1, min(UDP_PAYLOAD_MAX // (mtu + DATA_OVERHEAD), GSO_SEGMENTS_MAX))

@@ -7,16 +7,14 @@ import errno
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from .backend.base import Backend
+from .backend.choice import KERNEL
 from .model import Buffer, Feature, Mode, Offload, SourceCheck
 from .state import DeviceState, read
 from .validation import settings
 from .validation.arguments import descriptors_of, integer, interface_addresses, offloads_of
 from .validation.rules import DEVICE_OPEN, DeviceAttributes, check, refuse
-
-if TYPE_CHECKING:
-    from .backend.userspace import UserspaceBackend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +34,7 @@ class Request:
     max_peers: int
     persist: bool
     owner: int | None
+    start: bool
     restore: Buffer | None
     descriptors: Sequence[int]
 
@@ -101,8 +100,28 @@ class Opening:
         """Whether the inner side is somebody else's, and not one that a device had before."""
         return self.attributes.tun_fd is not None and self.state is None
 
-    def make_engine(self) -> UserspaceBackend:
+    def needs(self, request: Request, require: Iterable[Feature]) -> dict[Feature, str]:
+        """The features that this takes of a back end, with the argument that does."""
+        unchecked = self.mode is Mode.MULTIPEER and self.source_check is SourceCheck.OFF
+        asked = (
+            (Feature.PACKET_DESCRIPTOR, "tun_fd", request.tun_fd is not None),
+            (Feature.SOURCE_CHECK_OFF, "source_check", unchecked),
+            (Feature.SOURCE_CHECK_LOOSE, "source_check", self.source_check is SourceCheck.LOOSE),
+            (Feature.ICMP_UNREACHABLE, "icmp_unreachable", self.icmp_unreachable),
+            (Feature.UNPRIVILEGED, "owner", request.owner is not None),
+            (Feature.UNPRIVILEGED, "start", not request.start),
+            (Feature.HANDING_OVER, "restore", self.state is not None),
+        )
+        found = {feature: argument for feature, argument, taken in asked if taken}
+        found.update(dict.fromkeys(require, "require"))
+        return found
+
+    def make_backend(self, name: str) -> Backend:
         """Without an interface, and without threads."""
+        if name == KERNEL:
+            from .backend.kernel import KernelBackend
+
+            return KernelBackend(mode=self.mode, max_peers=self.attributes.max_peers)
         from .backend.userspace import UserspaceBackend
 
         return UserspaceBackend(
@@ -135,25 +154,3 @@ def source_check_of(value: SourceCheck | str | None, mode: Mode) -> SourceCheck:
     if value is None:
         return SourceCheck.STRICT if mode is Mode.MULTIPEER else SourceCheck.OFF
     return settings.source_check(value, of_device=True)
-
-
-def require_userspace(backend: str, require: frozenset[Feature]) -> None:
-    """Raises InvalidArgument for what is no back end or feature, UnsupportedError for what this
-    version does not have."""
-    if backend == "kernel":
-        raise refuse(
-            errno.EOPNOTSUPP, "backend", "'kernel' is not part of this version: use 'userspace'"
-        )
-    if backend not in ("auto", "userspace"):
-        raise refuse(errno.EINVAL, "backend", f"must be auto or userspace, not {backend!r}")
-    from .backend.userspace import FEATURES
-
-    for feature in require:
-        if not isinstance(feature, Feature):
-            raise refuse(errno.EINVAL, "require", f"holds {feature!r}, which is no Feature")
-        if feature not in FEATURES:
-            raise refuse(
-                errno.EOPNOTSUPP,
-                "require",
-                f"asks for {feature.value}, which the userspace engine does not have",
-            )

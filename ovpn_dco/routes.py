@@ -40,6 +40,13 @@ class Routes:
         self._owners: dict[Prefix, PeerRef] = {}
         self._watch: RouteFollower | None = None
 
+    @property
+    def in_system(self) -> bool:
+        """Whether the system's routes are the only ones, so that `add` makes one there, by way of
+        the peer's VPN address, metric 100: with the kernel's driver. Those of the system itself are
+        in effect without `watch`, and go by their metric."""
+        return self._peers.backend.system_routes
+
     def close(self) -> None:
         """Ends the watch, if there is one."""
         if self._watch is not None:

@@ -59,7 +59,7 @@ class WatchedRoutes:
     def withdraw(self, key: Prefix) -> None:
         """Makes a place, until `try_again`."""
         with self.lock:
-            if key in self._wanted and key not in self._waiting:
+            if key in self._wanted and key not in self._waiting and not self._backend.system_routes:
                 self._waiting.add(key)
                 with contextlib.suppress(NotFound):  # it has gone with its peer
                     self._backend.delete_route(key)
@@ -83,6 +83,8 @@ class WatchedRoutes:
                 self.try_again()
 
     def _install(self, key: Prefix) -> None:
+        if self._backend.system_routes:
+            return  # it is in effect, since the system has it
         self._waiting.add(key)
         with contextlib.suppress(DcoError):  # the place is taken, or the peer gone, or memory short
             self._backend.add_route(key, self._wanted[key])

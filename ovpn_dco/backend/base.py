@@ -64,6 +64,19 @@ class Backend(Protocol):
 
     name: str
     features: frozenset[Feature]
+    system_routes: bool
+    """Whether the routes of the system are the only ones: `add_route` makes one there."""
+
+    def open_interface(self, name: str, netns_fd: int, *, existing: bool) -> None:
+        """Makes interface `name` ("%d" in it: a number that is free) in the namespace (< 0: the
+        caller's). With `existing` one that has stayed is taken over, if there is one."""
+
+    def adopt_tun(self, fds: Sequence[int]) -> None:
+        """Uses copies of descriptors: queues of one TUN, or one that gives one packet per read.
+        UnsupportedError without Feature.PACKET_DESCRIPTOR."""
+
+    def train_length(self, mtu: int) -> int | None:
+        """How many segments a super-packet of the interface should have at most; None: any."""
 
     @property
     def closed(self) -> bool: ...

@@ -44,27 +44,10 @@ from . import readings
 from .base import FindTransport, Interface, PeerRef, ReservedAddress
 from .tun_node import describe_tun_node
 
-FEATURES = frozenset(
-    {
-        Feature.UDP,
-        Feature.TCP,
-        Feature.EPOCH_KEYS,
-        Feature.IROUTES,
-        Feature.SOURCE_CHECK_OFF,
-        Feature.SOURCE_CHECK_LOOSE,
-        Feature.PEER_MESSAGES,
-        Feature.RATE_LIMIT,
-        Feature.ECN,
-        Feature.DSCP,
-        Feature.TRACE,
-        Feature.LIMITS,
-        Feature.MSS_CLAMP,
-        Feature.PATH_MTU,
-        Feature.ICMP_UNREACHABLE,
-        Feature.FORWARDING,
-        Feature.MULTICAST,
-    }
-)
+FEATURES = frozenset(Feature)
+DATA_OVERHEAD = 28  # bytes that sealing adds at most, in the epoch format
+UDP_PAYLOAD_MAX = 65507  # bytes, over IPv4
+GSO_SEGMENTS_MAX = 64
 
 _EVENTS: dict[int, Callable[[readings.Raw], Event]] = {
     _core.EVENT_PEER_DELETED: readings.peer_deleted(_core.PEER_COUNTERS),
@@ -104,6 +87,7 @@ class UserspaceBackend:
 
     name = "userspace"
     features = FEATURES
+    system_routes = False
 
     def __init__(
         self,
@@ -134,10 +118,7 @@ class UserspaceBackend:
 
     # Lifecycle
 
-    def open_tun(self, name: str, netns_fd: int, *, existing: bool) -> None:
-        """Makes interface `name` in the namespace (< 0: the caller's).
-
-        With `existing` a persistent one of that name is taken over, if there is one."""
+    def open_interface(self, name: str, netns_fd: int, *, existing: bool) -> None:
         try:
             self._engine.open_tun(name.encode(), netns_fd, existing)
         except OSError as error:
@@ -157,6 +138,13 @@ class UserspaceBackend:
                 raise InvalidArgument(errno.EBADF, message, attribute="tun_fd") from None
         with _Answers("adopt_tun"):
             self._engine.adopt_tun(fds)
+
+    def train_length(self, mtu: int) -> int | None:
+        """How many sealed packets of full size one UDP send takes (65507 bytes, 64 segments).
+
+        A super-packet of just as many segments leaves in one message instead of a long and a short
+        one: 45 packets of up to 1448 bytes at an MTU of 1420."""
+        return max(1, min(UDP_PAYLOAD_MAX // (mtu + DATA_OVERHEAD), GSO_SEGMENTS_MAX))
 
     def start(self) -> None:
         try:

@@ -10,6 +10,7 @@ import click
 _COMMANDS = {
     "server": ("ovpn_dco.cli.tunnel", "server"),
     "client": ("ovpn_dco.cli.tunnel", "client"),
+    "status": ("ovpn_dco.cli.status", "status"),
     "quickstart": ("ovpn_dco.cli.quickstart", "quickstart"),
     "bench": ("ovpn_dco.bench.cli", "main"),
 }

@@ -94,8 +94,9 @@ def _run_options(function: _Function) -> _Function:
         click.option("--netns", metavar="NAME", help="Network namespace of the interface."),
         click.option("--workers", type=click.IntRange(1, WORKERS_MAX),
                      help="Threads share the peers among them.  [default: 1]"),
-        click.option("--backend", type=click.Choice(["auto", "userspace"]),
-                     default="auto", show_default=True, help="What carries the packets."),
+        click.option("--backend", type=click.Choice(["auto", "kernel", "userspace"]),
+                     default="auto", show_default=True, help="What carries the packets: auto is "
+                     "the kernel's driver where it can do all that FILE asks for."),
         click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), metavar="PCAPNG",
                      help="Write packets there, with what became of them, while it runs: inner "
                      "ones in plain text."),

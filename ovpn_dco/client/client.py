@@ -9,6 +9,7 @@ import os
 from pathlib import Path as FilePath
 from typing import Any, NoReturn
 
+from ..backend.choice import AUTO, USERSPACE
 from ..config import ClientConfig, check, parse_client
 from ..device import Device
 from ..errors import ConnectionFailed, DcoError, InterfaceMissing, InvalidArgument
@@ -80,6 +81,8 @@ class Client:
         check(config)
         self._config = config
         self._netns = netns
+        if config.device.disable_dco and backend == AUTO:
+            backend = USERSPACE
         self._device_options: dict[str, Any] = {
             "netns": netns,
             "backend": backend,

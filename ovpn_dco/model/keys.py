@@ -92,6 +92,7 @@ class EpochKey:
 class KeyInfo:
     """An installed key, without its material.
 
+    `packets_sealed` and `usage` are None where the back end does not tell.
     `usage` counts what the limit of the cipher counts: blocks plus packets for AES-GCM. With an
     `EpochKey` it is that of `send_epoch`, the epoch that seals; `receive_epoch` is the latest that
     the peer has shown. Both are None for a `DataKey`. `vaes_gcm` says that `Offload.VAES_GCM` was
@@ -99,8 +100,8 @@ class KeyInfo:
 
     key_id: int
     cipher: Cipher
-    packets_sealed: int
-    usage: int
+    packets_sealed: int | None = None
+    usage: int | None = None
     send_epoch: int | None = None
     receive_epoch: int | None = None
     vaes_gcm: bool = False

@@ -68,4 +68,8 @@ class Feature(enum.Enum):
     LIMITS = "limits of time, bytes and packets for each peer"
     MSS_CLAMP = "lowering the MSS of TCP inside the tunnel"
     PATH_MTU = "path MTUs of peers, and ICMP for what does not fit"
+    ASYMMETRIC_IDS = "another id in packets to a peer than in packets from it"
+    PACKET_DESCRIPTOR = "packets by a descriptor instead of an interface of its own"
+    UNPRIVILEGED = "going on after privileges were dropped"
+    HANDING_OVER = "handing peers, keys and sockets over to another device"
     ICMP_UNREACHABLE = "ICMP for packets that no peer is to get"

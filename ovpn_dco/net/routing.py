@@ -27,7 +27,7 @@ from .rtnetlink import (
     rtnetlink,
     usable_at_once,
 )
-from .surroundings import Surroundings, look, way_around
+from .surroundings import Surroundings, look, way, way_around
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,10 @@ class Routing:
     def look(self, addresses: Iterable[IpAddress] = ()) -> Surroundings:
         """The surroundings, with the ways to these addresses as they are now."""
         return run_in_namespace(self._namespace, lambda: look(self._index, addresses))
+
+    def way(self, address: IpAddress) -> Hop | None:
+        """How packets to this address leave the host now; None if they do not."""
+        return run_in_namespace(self._namespace, lambda: way(address))
 
     def way_around(self, address: IpAddress) -> Hop | None:
         """How packets to this address leave the host now; None if they do not, or by this

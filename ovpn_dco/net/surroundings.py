@@ -54,10 +54,15 @@ def look(index: int, addresses: Iterable[IpAddress] = ()) -> Surroundings:
         )
 
 
-def way_around(index: int, address: IpAddress) -> Hop | None:
-    """How packets to this address leave the host; None if they do not, or by interface `index`."""
+def way(address: IpAddress) -> Hop | None:
+    """How packets to this address leave the host; None if they do not."""
     with rtnetlink() as route:
-        hop = _way(route, address)
+        return _way(route, address)
+
+
+def way_around(index: int, address: IpAddress) -> Hop | None:
+    """The same; None, too, if they leave by interface `index`."""
+    hop = way(address)
     return hop if hop and hop.index != index else None
 
 

@@ -273,7 +273,8 @@ class Connection:
         if not self.session.is_undecided:
             return
         # The way to the client must be there before the client can be told that it is.
-        self._networks = networks_of(settings.overrides, self._shared.config.pool)
+        device, pool = self._shared.device, self._shared.config.pool
+        self._networks = networks_of(settings.overrides, pool, iroutes=not device.routes.in_system)
         await self._shared.system_routes.hold(self._networks)
         if self.session.is_undecided:
             self._accept(identity, settings, asked.announcement)
@@ -391,11 +392,16 @@ class Connection:
         apply_limits(peer, overrides)
 
     def _own_networks(self, channel: DataChannel, networks: Iterable[IpNetwork]) -> None:
+        routes = self._shared.device.routes
+        if routes.in_system and not self._shared.config.routes.apply:
+            return
         for network in networks:
             try:
-                self._shared.device.routes.add(str(network), channel.peer)
+                routes.add(str(network), channel.peer)
             except AlreadyExists:
                 _log.warning("%s: %s is behind another client already", self, network)
+            except DcoError as error:
+                _log.warning("%s: no route to %s behind it: %s", self, network, error)
 
     def _change_key(self, event: KeyReady | KeyPromotionDue | KeyExpired) -> None:
         if self._channel is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
+from ..backend.choice import AUTO, USERSPACE
 from ..config import Protocol, ServerConfig, check, parse_server
 from ..device import Device
 from ..errors import DcoError, InterfaceMissing, InvalidArgument, NotFound, error_for
@@ -105,6 +106,8 @@ class Server:
         self._watch_routes = watch_routes
         self._between_clients: BetweenClients | None = None
         self._config = config
+        if config.device.disable_dco and backend == AUTO:
+            backend = USERSPACE
         self._device_options: dict[str, Any] = {
             "netns": netns,
             "backend": backend,

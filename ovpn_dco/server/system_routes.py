@@ -138,12 +138,16 @@ class SystemRoutes:
                 yield SystemRoute(route.network, Hop(0, ip_address(route.gateway or "")), metric)
 
 
-def networks_of(overrides: ClientOverrides, pool: PoolConfig) -> tuple[IpNetwork, ...]:
-    """What has to be routed into the interface for a client: the networks behind it, and addresses
-    of its own that are outside of the server's network."""
+def networks_of(
+    overrides: ClientOverrides, pool: PoolConfig, *, iroutes: bool
+) -> tuple[IpNetwork, ...]:
+    """What has to be routed into the interface for a client: the networks behind it, unless
+    `iroutes` are the device's to route, and addresses of its own that are outside of the server's
+    network."""
     own = (overrides.ipv4, overrides.ipv6)
     hosts = (ip_network(one.ip) for one in own if one is not None and not _is_local(one.ip, pool))
-    return tuple(dict.fromkeys((*overrides.iroutes, *hosts)))
+    behind = overrides.iroutes if iroutes else ()
+    return tuple(dict.fromkeys((*behind, *hosts)))
 
 
 def _is_local(address: object, pool: PoolConfig) -> bool:

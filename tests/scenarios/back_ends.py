@@ -6,9 +6,12 @@ all, is a method or a member of `BackEnd`; a further engine is a further class a
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from typing import Protocol
+
+import pytest
 
 import ovpn_dco as dco
 from ovpn_dco.testing import Namespace
@@ -58,13 +61,10 @@ class BackEnd(Protocol):
         """Makes `prefix` a network behind `peer`, whose VPN address is `gateway`."""
 
 
-class Userspace:
-    """Our engine. It reads a duplicate of the socket, and has a routing table of its own."""
+class _Engine:
+    """What both have in common: the device reads a duplicate of the socket."""
 
-    honours_bound_device = True
-
-    def needs(self, feature: dco.Feature) -> None:
-        """It has all of them."""
+    name: str
 
     def open(
         self,
@@ -78,7 +78,7 @@ class Userspace:
         return dco.Device.open(
             name,
             mode=mode,
-            backend="userspace",
+            backend=self.name,
             mtu=mtu,
             addresses=addresses,
             up=True,
@@ -102,6 +102,16 @@ class Userspace:
     ) -> None:
         transport.send_control(packet, remote)
 
+
+class Userspace(_Engine):
+    """Our engine, which has a routing table of its own."""
+
+    name = "userspace"
+    honours_bound_device = True
+
+    def needs(self, feature: dco.Feature) -> None:
+        """It has all of them."""
+
     def send_singly(self, device: dco.Device) -> None:
         device.set_offloads(dco.Offload.ALL & ~dco.Offload.UDP_GSO)
 
@@ -112,4 +122,26 @@ class Userspace:
         device.routes.add(prefix, peer)
 
 
+class Kernel(_Engine):
+    """The kernel's driver, which sends to whom the system routes."""
+
+    name = "kernel"
+    honours_bound_device = False
+
+    def needs(self, feature: dco.Feature) -> None:
+        lacking = {dco.Feature.EPOCH_KEYS}
+        if feature in lacking:
+            pytest.skip(f"the kernel's driver does not have {feature.value}")
+
+    def send_singly(self, device: dco.Device) -> None:
+        """It always does."""
+
+    def route_behind(
+        self, device: dco.Device, namespace: Namespace, prefix: str, peer: dco.Peer, gateway: str
+    ) -> None:
+        device.routes.add(prefix, peer)
+
+
 BACK_ENDS: dict[str, BackEnd] = {"userspace": Userspace()}
+if "OVPN_DCO_KERNEL" in os.environ:
+    BACK_ENDS = {"kernel": Kernel()}

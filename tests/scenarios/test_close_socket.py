@@ -7,7 +7,7 @@ import pytest
 from scenarios.sequence import await_notices
 from scenarios.traffic import flood, transfer
 from scenarios.vpn import SERVER_VPN, Vpn, vpn_address
-from system.tunnel import SYSTEM, RunningPing
+from system.tunnel import SYSTEM, RunningPing, eventually
 
 pytestmark = SYSTEM
 
@@ -19,6 +19,11 @@ def test_sockets_go(make_vpn, tcp: bool, first: str) -> None:
     flood([(vpn.server.namespace, vpn_address(number)) for number in vpn.numbers])
     transfer(vpn.server.namespace, vpn.clients[1].namespace, SERVER_VPN)
     running = [RunningPing(client.namespace, SERVER_VPN) for client in vpn.clients.values()]
+    before = {number: peer.stats().vpn_rx_packets for number, peer in vpn.at_server.items()}
+    eventually(
+        lambda: all(vpn.at_server[n].stats().vpn_rx_packets > before[n] for n in vpn.numbers),
+        what="pings of all",
+    )
     parties = list(vpn.parties)
     for party in parties if first == "server" else reversed(parties):
         party.lose_sockets()

@@ -180,12 +180,10 @@ def test_routes_where_none_are_wanted(system: FakeRouting) -> None:
 def test_networks_of_a_client() -> None:
     pool = profile_lab.server("server-ipv6 fd08::/64").pool
     inside = ClientOverrides(ipv4=IPv4Interface("10.8.0.9/24"))
-    assert networks_of(inside, pool) == ()
+    assert networks_of(inside, pool, iroutes=True) == ()
     outside = ClientOverrides(
         ipv4=IPv4Interface("10.9.0.9/24"), iroutes=(A, IPv6Network("fd01::/64"))
     )
-    assert networks_of(outside, pool) == (
-        A,
-        IPv6Network("fd01::/64"),
-        IPv4Network("10.9.0.9/32"),
-    )
+    host = IPv4Network("10.9.0.9/32")
+    assert networks_of(outside, pool, iroutes=True) == (A, IPv6Network("fd01::/64"), host)
+    assert networks_of(outside, pool, iroutes=False) == (host,)

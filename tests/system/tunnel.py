@@ -377,8 +377,14 @@ class RunningPing:
         self._before = echo_replies(namespace)
         pace = ["-i", str(interval_s)] if interval_s else ["-f"]
         command = ["ping", "-n", "-q", *pace, *options, address]
+        # SIGPIPE stays ignored: the kernel's driver (Linux 7.3) sends on a TCP connection as who-
+        # ever it is that sends a packet, and is killed by it when the connection has been closed.
         self._process = namespace.popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            restore_signals=False,
         )
         if not interval_s:
             self._step_aside()

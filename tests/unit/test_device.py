@@ -33,6 +33,7 @@ from support import WORKERS
 
 import ovpn_dco as dco
 from ovpn_dco import Feature, KeySlot, Mode
+from ovpn_dco.netlink import probe
 
 
 @pytest.mark.parametrize(
@@ -107,11 +108,13 @@ def test_a_file_is_no_packet_descriptor(tmp_path: Any) -> None:
 
 
 def test_auto_takes_the_userspace_engine_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    reason = "tun_fd takes packets by a descriptor instead of an interface of its own, which "
+    reason = probe().reason or f"{reason}the kernel's driver does not have"
     with caplog.at_level("INFO", "ovpn_dco"), host(require={Feature.UDP, Feature.IROUTES}) as h:
         assert h.device.backend == "userspace"
         assert {Feature.UDP, Feature.TCP, Feature.EPOCH_KEYS} <= h.device.features
     assert [record.getMessage() for record in caplog.records] == [
-        "test: userspace back end, MULTIPEER mode"
+        f"test: userspace back end, MULTIPEER mode: {reason}"
     ]
 
 
