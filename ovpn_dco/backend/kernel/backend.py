@@ -85,7 +85,7 @@ class KernelBackend(WithoutFeatures):
         self._queue = EventQueue()
         self._sequence = itertools.count(1)
         self._telling = select.epoll()  # while an event waits
-        self._telling.register(self._queue.fd, select.EPOLLIN)
+        self._telling.register(self._queue.bell, select.EPOLLIN)
         self._link = KernelLink(mode, self._telling)
         self._routes: KernelRoutes | None = None
         self._closing = contextlib.ExitStack()
@@ -116,8 +116,8 @@ class KernelBackend(WithoutFeatures):
         with self._lock:
             if self._closed:
                 return
-            with contextlib.suppress(DcoError):
-                for peer in self._peers if self._link.persistent else ():
+            for peer in self._peers if self._link.persistent else ():
+                with contextlib.suppress(DcoError):
                     self._delete(peer)
             self._closed = True
             self._link.close()
@@ -223,12 +223,12 @@ class KernelBackend(WithoutFeatures):
     def attach_udp(self, fd: int, *, df: bool, send_buffer: int, receive_buffer: int) -> int:
         if df:
             raise self.lacks(Feature.PATH_MTU, "df")
-        with self._calls(), _duplicate(fd) as sock:
+        with self._calls(), _duplicate(fd, "attach_udp") as sock:
             port = UdpPort(sock, send_buffer=send_buffer, receive_buffer=receive_buffer)
             return self._add(port)
 
     def attach_tcp(self, fd: int, *, send_buffer: int, receive_buffer: int) -> int:
-        with self._calls(), _duplicate(fd) as sock:
+        with self._calls(), _duplicate(fd, "attach_tcp") as sock:
             port = TcpPort.attach(sock, send_buffer=send_buffer, receive_buffer=receive_buffer)
             return self._add(port)
 
@@ -236,12 +236,16 @@ class KernelBackend(WithoutFeatures):
         self, fd: int, *, trials_max: int, trials_per_source_max: int, deadline_s: int
     ) -> int:
         limits = TrialLimits(trials_max, trials_per_source_max, deadline_s)
-        with self._calls(), _duplicate(fd) as sock:
+        with self._calls(), _duplicate(fd, "listen_tcp") as sock:
             return self._add(Listener(sock, limits))
 
     def _add(self, port: Port) -> int:
-        self._link.hear_of(port.sock)
-        return self._ports.add(port)
+        with contextlib.ExitStack() as undo:
+            undo.callback(port.close)
+            self._link.hear_of(port.sock)
+            number = self._ports.add(port)
+            undo.pop_all()
+        return number
 
     def detach(self, transport: int) -> None:
         with self._calls():
@@ -253,7 +257,7 @@ class KernelBackend(WithoutFeatures):
         for ref in list(port.peers):
             peer = self._peers.find(ref, "delete_peer")
             peer.reason = reason
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(DcoError):  # it went before, or the interface has
                 self._delete(peer)
 
     def transport_info(self, transport: int) -> TransportInfo:
@@ -505,13 +509,26 @@ def _likely(peer: KernelPeer) -> DeleteReason:
 
 
 @contextlib.contextmanager
-def _duplicate(fd: int) -> Iterator[socket.socket]:
-    """A descriptor of our own, which stays if all goes well."""
+def _duplicate(fd: int, command: str) -> Iterator[socket.socket]:
+    """A descriptor of our own, which stays if all goes well. What the system refuses meanwhile is
+    what it answers to `command`."""
     with contextlib.ExitStack() as undo:
         try:
-            sock = socket.socket(fileno=os.dup(fd))
+            sock = _socket_of(os.dup(fd))
+            undo.callback(sock.close)
+            yield sock
+        except DcoError:
+            raise
         except OSError as error:
-            raise answer("attach_udp", errno.ENOTSOCK, error.strerror or "") from None
-        undo.callback(sock.close)
-        yield sock
+            number = errno.ENOTSOCK if error.errno == errno.EBADF else error.errno or errno.EIO
+            raise answer(command, number, error.strerror or "") from None
         undo.pop_all()
+
+
+def _socket_of(fd: int) -> socket.socket:
+    """Takes the descriptor, or closes it."""
+    try:
+        return socket.socket(fileno=fd)
+    except OSError:
+        os.close(fd)
+        raise

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-
 from ...model import Event, PeerDeleted
+from .bell import Bell
 
 Key = tuple[object, ...]
 
@@ -15,14 +13,11 @@ class EventQueue:
     that nobody has read."""
 
     def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        """Readable while events wait, and for ever after `ring`."""
+        self.bell = Bell()
+        """Rings while events wait, and for ever after `ring`."""
         self._events: dict[Key, tuple[int, Event]] = {}
         self._deletions = 0
         self._rings = False
-
-    def __del__(self) -> None:
-        self.close()
 
     @property
     def deletions(self) -> int:
@@ -32,7 +27,7 @@ class EventQueue:
     def put(self, event: Event, *of: object, transport: int = 0) -> None:
         """`of`: what it is about."""
         key = type(event), *of
-        self._deletions += isinstance(event, PeerDeleted)
+        self._deletions += isinstance(event, PeerDeleted) and key not in self._events
         self._events.pop(key, None)
         self._events[key] = transport, event
         self._announce(True)
@@ -52,15 +47,12 @@ class EventQueue:
 
     def close(self) -> None:
         """Lets go of the descriptor. Idempotent."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self.bell.close()
 
     def _announce(self, waiting: bool) -> None:
         if self._rings:
             return
         if waiting:
-            os.eventfd_write(self.fd, 1)
+            self.bell.ring()
         else:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self.fd)
+            self.bell.silence()

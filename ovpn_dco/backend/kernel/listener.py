@@ -74,7 +74,7 @@ class Listener(Port):
         self._expired += len(over)
         return over
 
-    def forget(self, port: TcpPort) -> None:
+    def end_trial(self, port: TcpPort) -> None:
         """It has a peer now, or is closed. Idempotent."""
         trial = self._trials.pop(port, None)
         if trial is not None:
@@ -139,6 +139,10 @@ class Listener(Port):
         self._sources[source] += 1
         self._accepted += 1
         return port
+
+    def forget(self) -> None:
+        super().forget()
+        self._let_spare_go()
 
     def close(self) -> None:
         super().close()

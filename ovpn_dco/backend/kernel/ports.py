@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import itertools
-import os
 import select
 from collections.abc import Iterator
 
 from ...validation.answers import answer
+from .bell import Bell
 from .listener import Listener
 from .sockets import Packet, Port, TcpPort
 
@@ -27,7 +27,7 @@ class Ports:
         """Readable while a connection that the driver has comes to its end."""
         self.packets = 0
         self._early: list[tuple[int, Packet]] = []
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._bell = Bell()  # while any of them wait
         self.epoll.register(self._bell, select.EPOLLIN)
         self._ports: dict[int, Port] = {}
         self._numbers = itertools.count(1)
@@ -42,9 +42,9 @@ class Ports:
     def add(self, port: Port) -> int:
         """Its number."""
         number = next(self._numbers)
+        self._watch(port)
         self._ports[number] = port
         self._by_fd[port.sock.fileno()] = number
-        self._watch(port)
         return number
 
     def find(self, number: int, command: str) -> Port:
@@ -75,11 +75,13 @@ class Ports:
     def receive(self, maximum: int) -> list[tuple[int, Packet]]:
         """What has come, each with the number of its socket."""
         found = self._take_early(maximum)
-        ready = self.epoll.poll(0, READY_MAX)
+        places = min(READY_MAX, maximum - len(found))
+        # epoll puts those it has told of behind the others: no more of them than get their turn.
+        ready = self.epoll.poll(0, places) if places else []
         for turn, (fd, _) in enumerate(ready):
             number = self._by_fd.get(fd)
-            room = (maximum - len(found)) // (len(ready) - turn) or 1
-            if number is None or len(found) == maximum:
+            room = (maximum - len(found)) // (len(ready) - turn)
+            if number is None:
                 continue
             port = self._ports[number]
             if isinstance(port, Listener):
@@ -99,12 +101,12 @@ class Ports:
             self._early += ((number, packet) for packet in port.receive(EARLY_MAX))
             self._settle(port)
         if self._early:
-            os.eventfd_write(self._bell, 1)
+            self._bell.ring()
 
     def _take_early(self, maximum: int) -> list[tuple[int, Packet]]:
         found, self._early = self._early[:maximum], self._early[maximum:]
         if found and not self._early:
-            os.eventfd_read(self._bell)
+            self._bell.silence()
         return found
 
     def ended(self) -> Iterator[tuple[int, Port]]:
@@ -118,15 +120,15 @@ class Ports:
             if number in self._ports:  # or it went with its listener
                 self.remove(number)
         self.ends.close()
-        os.eventfd_write(self._bell, 1)  # whoever waits is woken, from now on
+        self._bell.ring()  # whoever waits is woken, from now on
 
     def forget(self) -> None:
         """In a forked child: closes what was inherited."""
         for poll in (self.epoll, self.ends):
             poll.close()
-        os.close(self._bell)
+        self._bell.close()
         for port in self._ports.values():
-            port.sock.close()
+            port.forget()
 
     # Steps
 
@@ -135,12 +137,16 @@ class Ports:
             self.remove(self._by_fd[port.sock.fileno()])
         for port in listener.accept():
             self._listeners[port] = listener
-            self.add(port)
+            try:
+                self.add(port)
+            except OSError:  # epoll has no room for it
+                self._end_trial(port)
+                port.close()
 
     def _end_trial(self, port: Port) -> None:
         listener = self._listeners.pop(port, None)
         if listener is not None and isinstance(port, TcpPort):
-            listener.forget(port)
+            listener.end_trial(port)
 
     def _settle(self, port: Port) -> None:
         """After anything that may have changed it."""

@@ -125,6 +125,10 @@ class Port:
         """As it stands."""
         return self._info()
 
+    def forget(self) -> None:
+        """In a forked child: without effect on the parent's socket."""
+        self.sock.close()
+
     def close(self) -> None:
         """Restores the options and lets go of the socket."""
         self._options.restore()
@@ -186,17 +190,16 @@ class UdpPort(Port):
 
     def receive(self, maximum: int) -> list[Packet]:
         found: list[Packet] = []
-        while len(found) < maximum:
+        for _ in range(maximum):
             try:
                 data, extra, _, remote = self.sock.recvmsg(PACKET_MAX, _ANCILLARY, _NOW)
             except BlockingIOError:
+                if not found and _is_shut(self.sock):  # it would wake us again and again
+                    self.ended = errno.EPIPE
                 break
             except OSError:  # what ICMP has told of an earlier datagram
                 self._errors += 1
                 continue
-            if not data and not remote:  # an empty datagram comes from somewhere; this is the end
-                self.ended = errno.EPIPE
-                break
             found.append(Packet(data, plain(remote), self._local(extra)))
         return found
 
@@ -250,7 +253,9 @@ class TcpPort(Port):
         self._waiting = bytearray()
         self._driven = False  # by the kernel's driver
         self._quiet = False  # nothing to read before that changes
+        self._low_water = 1  # bytes without which epoll does not tell
         self._options.set(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._options.set(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self._low_water)
 
     @classmethod
     def attach(cls, sock: socket.socket, *, send_buffer: int, receive_buffer: int) -> TcpPort:
@@ -318,16 +323,20 @@ class TcpPort(Port):
         elif len(head) < 3 or len(self.sock.recv(2 + size, _NOW | socket.MSG_PEEK)) < 2 + size:
             self._await(3 if len(head) < 3 else 2 + size)
         else:
+            self._set_low_water(1)  # the next one may be shorter
             return self.sock.recv(2 + size, _NOW)[2:]
         return None
 
     def _await(self, size: int) -> None:
         """Not to be told before so much is there, or the end."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
-        poll = select.poll()
-        poll.register(self.sock, select.POLLRDHUP)
-        if poll.poll(0):
+        self._set_low_water(size)
+        if _is_shut(self.sock):
             self.ended = errno.ECONNRESET
+
+    def _set_low_water(self, size: int) -> None:
+        if size != self._low_water:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            self._low_water = size
 
     def send(self, data: Buffer, remote: RawAddress | None, local: RawAddress | None) -> None:
         size = memoryview(data).nbytes
@@ -378,7 +387,7 @@ class TcpPort(Port):
             raise answer("send_control", errno.EAGAIN, "")
 
     def taken(self) -> None:
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        self._set_low_water(1)
         self._driven, self._quiet = True, False
 
     def released(self) -> None:
@@ -386,6 +395,13 @@ class TcpPort(Port):
 
     def info(self) -> TransportInfo:
         return replace(self._info(), waiting=len(self._waiting), remote=self._names[0])
+
+
+def _is_shut(sock: socket.socket) -> bool:
+    """Whether nothing more will come."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def plain(name: object) -> Address | None:

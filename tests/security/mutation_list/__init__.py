@@ -13,6 +13,7 @@ from . import (
     ecn,
     features,
     handshake,
+    kernel,
     logins,
     netlink,
     packet_sizes,
@@ -45,5 +46,6 @@ MUTATIONS = [
     *servers.MUTATIONS,
     *routing.MUTATIONS,
     *netlink.MUTATIONS,
+    *kernel.MUTATIONS,
     *traces.MUTATIONS,
 ]

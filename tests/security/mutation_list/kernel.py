@@ -1,0 +1,174 @@
+"""The kernel's driver as a back end: its sockets and peers."""
+
+from __future__ import annotations
+
+from .mutation import Mutation
+
+SOCKETS = "ovpn_dco/backend/kernel/sockets.py"
+PORTS = "ovpn_dco/backend/kernel/ports.py"
+LISTENER = "ovpn_dco/backend/kernel/listener.py"
+PEERS = "ovpn_dco/backend/kernel/peers.py"
+EVENTS = "ovpn_dco/backend/kernel/events.py"
+
+
+def of_sockets(name: str) -> str:
+    return f"tests/unit/test_kernel_sockets.py::{name}"
+
+
+def of_ports(name: str) -> str:
+    return f"tests/unit/test_kernel_ports.py::{name}"
+
+
+def of_peers(name: str) -> str:
+    return f"tests/unit/test_kernel_peers.py::{name}"
+
+
+MUTATIONS = [
+    Mutation(
+        "kernel-udp-shut-down",
+        of_sockets("test_a_shut_down_udp_socket_ends_once"),
+        SOCKETS,
+        "if not found and _is_shut(self.sock):",
+        "if False:",
+    ),
+    Mutation(
+        "kernel-udp-errors-for-ever",
+        of_sockets("test_errors_that_go_on_do_not_hold_the_caller"),
+        SOCKETS,
+        "for _ in range(maximum):",
+        "for _ in range(1 << 20):",
+    ),
+    Mutation(
+        "kernel-udp-unbound",
+        of_sockets("test_what_is_no_bound_udp_socket_is_refused"),
+        SOCKETS,
+        "if not sock.getsockname()[1]:",
+        "if False:",
+    ),
+    Mutation(
+        "kernel-tcp-low-water-stays",
+        of_sockets("test_a_short_frame_behind_a_long_one_is_told"),
+        SOCKETS,
+        "            self._set_low_water(1)  # the next one may be shorter\n",
+        "",
+    ),
+    Mutation(
+        "kernel-tcp-no-low-water",
+        of_sockets("test_an_unfinished_frame_does_not_wake"),
+        SOCKETS,
+        "        self._set_low_water(size)\n",
+        "",
+    ),
+    Mutation(
+        "kernel-tcp-data-before-a-peer",
+        of_sockets("test_the_first_data_packet_is_left_to_the_driver"),
+        SOCKETS,
+        "elif len(head) == 3 and head[2] >> 3 == DATA_V2:",
+        "elif False:",
+    ),
+    Mutation(
+        "kernel-tcp-frame-size",
+        of_sockets("test_what_ends_a_connection"),
+        SOCKETS,
+        "not 0 < size <= TRIAL_FRAME_MAX:",
+        "not 0 < size:",
+    ),
+    Mutation(
+        "kernel-tcp-queue-bound",
+        of_sockets("test_packets_wait_for_a_slow_reader_and_are_bounded"),
+        SOCKETS,
+        "if len(self._waiting) + len(frame) > WAITING_MAX:",
+        "if len(self._waiting) + len(frame) > 2 * WAITING_MAX:",
+    ),
+    Mutation(
+        "kernel-starved-socket",
+        of_ports("test_each_of_many_has_its_turn"),
+        PORTS,
+        "self.epoll.poll(0, places) if places else []",
+        "self.epoll.poll(0, READY_MAX)[:places]",
+    ),
+    Mutation(
+        "kernel-ended-socket-wakes",
+        of_ports("test_an_end_is_told_once_and_wakes_no_more"),
+        PORTS,
+        "open_ = not port.closing and port.ended is None",
+        "open_ = not port.closing",
+    ),
+    Mutation(
+        "kernel-silent-connection-told",
+        of_ports("test_a_connection_is_told_of_by_its_first_packet"),
+        PORTS,
+        "if isinstance(port, TcpPort) and not port.heard:",
+        "if False:",
+    ),
+    Mutation(
+        "kernel-trials",
+        of_ports("test_trials_are_limited"),
+        LISTENER,
+        "len(self._trials) >= limits.trials_max",
+        "len(self._trials) > limits.trials_max",
+    ),
+    Mutation(
+        "kernel-trials-of-a-source",
+        of_ports("test_trials_are_limited"),
+        LISTENER,
+        "self._sources[source] >= limits.trials_per_source_max",
+        "self._sources[source] > limits.trials_per_source_max",
+    ),
+    Mutation(
+        "kernel-trial-deadline",
+        of_ports("test_time_is_over_when_the_next_one_knocks"),
+        LISTENER,
+        "if trial.until_s <= now_s]",
+        "if trial.until_s < 0]",
+    ),
+    Mutation(
+        "kernel-no-descriptors-left",
+        of_ports("test_without_descriptors_connections_are_turned_away"),
+        LISTENER,
+        "            self.sock.accept()[0].close()\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "kernel-address-of-another-peer",
+        of_peers("test_an_address_has_one_owner_until_that_goes"),
+        PEERS,
+        "if ip and self._owners.get(ip, peer) is not peer:",
+        "if False:",
+    ),
+    Mutation(
+        "kernel-peer-without-address",
+        of_peers("test_a_peer_keeps_an_address"),
+        PEERS,
+        "if self._mode is Mode.MULTIPEER and not ipv4 and not ipv6:",
+        "if False:",
+    ),
+    Mutation(
+        "kernel-too-many-peers",
+        of_peers("test_refusals_of_a_new_peer"),
+        PEERS,
+        "if len(self._living) >= self._max:",
+        "if len(self._living) > self._max:",
+    ),
+    Mutation(
+        "kernel-unread-deletions",
+        of_peers("test_deletions_that_nobody_reads_of_are_bounded"),
+        PEERS,
+        "if unread >= self._max:",
+        "if unread > self._max:",
+    ),
+    Mutation(
+        "kernel-handle-of-an-earlier-peer",
+        of_peers("test_generations_tell_peers_apart"),
+        PEERS,
+        "if peer is None or generation not in (0, peer.generation):",
+        "if peer is None:",
+    ),
+    Mutation(
+        "kernel-deletions-counted-twice",
+        of_peers("test_deletions_are_counted_until_they_are_read"),
+        EVENTS,
+        " and key not in self._events\n",
+        "\n",
+    ),
+]
