@@ -87,12 +87,7 @@ class WithoutFeatures:
                 raise self.lacks(Feature.ECN, "ecn")
             return
         attribute, feature = _NEEDS[type(setting)]
-        means_nothing = (
-            setting in (SourceCheck.INHERIT, Multicast(received=False))
-            if isinstance(setting, SourceCheck | Multicast)
-            else not any(vars(setting).values())
-        )
-        if not means_nothing:
+        if not _means_nothing(setting):
             raise self.lacks(feature, attribute)
 
     def send_message(self, peer: PeerRef, data: Buffer) -> None:
@@ -127,3 +122,11 @@ class WithoutFeatures:
 
     def trace_lost(self) -> int:
         raise self.lacks(Feature.TRACE, "trace")
+
+
+def _means_nothing(setting: PeerSetting) -> bool:
+    if isinstance(setting, SourceCheck | Multicast):
+        return setting in (SourceCheck.INHERIT, Multicast(received=False))
+    if isinstance(setting, MssClamp):
+        return not setting.size
+    return not any(vars(setting).values())

@@ -9,6 +9,9 @@ PORTS = "ovpn_dco/backend/kernel/ports.py"
 LISTENER = "ovpn_dco/backend/kernel/listener.py"
 PEERS = "ovpn_dco/backend/kernel/peers.py"
 EVENTS = "ovpn_dco/backend/kernel/events.py"
+BACKEND = "ovpn_dco/backend/kernel/backend.py"
+CHOICE = "ovpn_dco/backend/choice.py"
+WITHOUT = "ovpn_dco/backend/without.py"
 
 
 def of_sockets(name: str) -> str:
@@ -21,6 +24,14 @@ def of_ports(name: str) -> str:
 
 def of_peers(name: str) -> str:
     return f"tests/unit/test_kernel_peers.py::{name}"
+
+
+def of_backend(name: str) -> str:
+    return f"tests/unit/test_kernel_backend.py::{name}"
+
+
+def of_choice(name: str) -> str:
+    return f"tests/unit/test_choice.py::{name}"
 
 
 MUTATIONS = [
@@ -170,5 +181,82 @@ MUTATIONS = [
         EVENTS,
         " and key not in self._events\n",
         "\n",
+    ),
+    Mutation(
+        "kernel-teardown-is-zero",
+        of_backend("test_the_driver_says_why_a_peer_went"),
+        BACKEND,
+        "reason = _likely(peer) if reason is None else reason",
+        "reason = reason or _likely(peer)",
+    ),
+    Mutation(
+        "kernel-second-peer-of-a-connection",
+        of_backend("test_a_connection_that_ends_takes_its_peer_along"),
+        BACKEND,
+        "if port.peers and self._mode is Mode.MULTIPEER:",
+        "if False:",
+    ),
+    Mutation(
+        "kernel-same-key-id-twice",
+        of_backend("test_keys"),
+        BACKEND,
+        "if other is not None and other[0] == key.key_id:",
+        "if False:",
+    ),
+    Mutation(
+        "kernel-tx-id-of-an-older-driver",
+        of_backend("test_an_older_driver_has_one_id_for_both_ways"),
+        BACKEND,
+        "if not own and Feature.ASYMMETRIC_IDS not in self.features:",
+        "if False:",
+    ),
+    Mutation(
+        "kernel-end-behind-the-interface",
+        of_backend("test_an_end_is_told_though_the_interface_has_gone"),
+        BACKEND,
+        "with contextlib.suppress(DcoError):  # it went before, or the interface has",
+        "with contextlib.suppress(NotFound):",
+    ),
+    Mutation(
+        "kernel-options-of-a-failed-attach",
+        of_backend("test_an_attach_that_fails_leaves_nothing"),
+        BACKEND,
+        "            undo.callback(port.close)\n",
+        "",
+    ),
+    Mutation(
+        "kernel-descriptor-of-a-failed-attach",
+        of_backend("test_an_attach_that_fails_leaves_nothing"),
+        BACKEND,
+        "        os.close(fd)\n        raise\n",
+        "        raise\n",
+    ),
+    Mutation(
+        "choice-no-feature",
+        of_choice("test_what_is_no_feature"),
+        CHOICE,
+        "if not isinstance(feature, Feature):",
+        "if False:",
+    ),
+    Mutation(
+        "choice-without-permission",
+        of_choice("test_a_driver_that_cannot_be_used"),
+        CHOICE,
+        "errno.EOPNOTSUPP if found.permitted else errno.EPERM",
+        "errno.EOPNOTSUPP",
+    ),
+    Mutation(
+        "choice-lacking-feature",
+        of_choice("test_what_the_driver_does_not_have"),
+        CHOICE,
+        "sorted(needs.keys() - _kernel_features(family), key=lambda one: one.name)",
+        "()",
+    ),
+    Mutation(
+        "without-setting",
+        of_choice("test_refusals_say_what_to_require"),
+        WITHOUT,
+        "if not _means_nothing(setting):",
+        "if False:",
     ),
 ]
