@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from kernel.guest import GUEST
 
 from ovpn_dco import errors
 from ovpn_dco.model import Cipher, DataKey, DeleteReason, KeyDirection, KeySlot, Mode
@@ -30,13 +30,7 @@ from ovpn_dco.netlink import (
 )
 from ovpn_dco.netlink.family import OVPN_CMD_PEER_GET, Ovpn
 
-pytestmark = [
-    pytest.mark.kernel,
-    pytest.mark.skipif(
-        "OVPN_DCO_KERNEL" not in os.environ,
-        reason="needs a kernel with the ovpn driver: make test-kernel",
-    ),
-]
+pytestmark = GUEST
 WAIT_S = 60
 
 

@@ -187,7 +187,14 @@ def connect(
     return near, far
 
 
-def join_tcp(server: Site, client: Site, link: Link, *, outer: str = "ipv4") -> Pair:
+def join_tcp(
+    server: Site,
+    client: Site,
+    link: Link,
+    *,
+    outer: str = "ipv4",
+    cipher: dco.Cipher = dco.Cipher.AES_256_GCM,
+) -> Pair:
     """The same over a TCP connection, which goes when both transports are closed."""
     near, far = connect(server.namespace, client.namespace, link, outer=outer)
     with near, far:
@@ -199,7 +206,7 @@ def join_tcp(server: Site, client: Site, link: Link, *, outer: str = "ipv4") -> 
         )
         at_client = client.device.add_peer(client.number, client.device.attach_tcp(far))
     pair = Pair(at_server, at_client)
-    pair.install(dco.KeySlot.PRIMARY, 0)
+    pair.install(dco.KeySlot.PRIMARY, 0, cipher)
     return pair
 
 
@@ -275,7 +282,7 @@ def open_tunnel(
             undo.callback(right.close)
             tunnel.clients.append(right)
             tunnel.pairs.append(
-                join_tcp(left, right, link, outer=outer)
+                join_tcp(left, right, link, outer=outer, cipher=cipher)
                 if tcp
                 else join(left, right, link, outer=outer, cipher=cipher, ids=ids)
             )
