@@ -179,3 +179,20 @@ def test_keepalives_keep_alive_and_silence_expires(make: Make, case: Case) -> No
         assert len(site.device.peers) == 0
         with pytest.raises(dco.NotFound):
             end.info()
+
+
+@pytest.mark.parametrize("server", [KERNEL, USERSPACE])
+def test_one_of_the_two_times(make: Make, server: str) -> None:
+    """A keepalive without an end, and an end without a keepalive."""
+    tunnel = make(Case(server))
+    ends = [(tunnel.server, tunnel.pair.at_server), (tunnel.client, tunnel.pair.at_client)]
+    (site, end), (_, other) = sorted(ends, key=lambda one: one[0].device.backend)
+    assert site.device.backend == KERNEL
+    end.set_keepalive(interval_s=1, timeout_s=0)
+    eventually(lambda: other.stats().keepalive_rx >= 3, what="keepalives")
+    assert nothing_is_told(tunnel)
+    end.set_keepalive(interval_s=0, timeout_s=1)
+    info = end.info()
+    assert (info.keepalive_interval_s, info.keepalive_timeout_s) == (0, 1)
+    (event,) = site.events(PeerDeleted)
+    assert event.reason is DeleteReason.EXPIRED

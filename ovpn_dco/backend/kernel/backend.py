@@ -504,8 +504,8 @@ class KernelBackend(WithoutFeatures):
 
 def _likely(peer: KernelPeer) -> DeleteReason:
     """Why one went whose notification was lost: the driver does not remember."""
-    expires = all(peer.keepalive)
-    return DeleteReason.EXPIRED if expires else DeleteReason.TRANSPORT_DISCONNECT
+    _, timeout_s = peer.keepalive
+    return DeleteReason.EXPIRED if timeout_s else DeleteReason.TRANSPORT_DISCONNECT
 
 
 @contextlib.contextmanager

@@ -43,6 +43,8 @@ IN_EFFECT: dict[str, PeerSetting] = {
 }
 """What holds for every peer of the driver, by the names in `PeerInfo`."""
 
+LONGEST_S = 86_400
+"""Of a keepalive's times, as Linux 7.3 takes them."""
 _COUNTERS = tuple(one.name for one in fields(PeerStats))
 _COLUMNS = ("id", "generation", *_COUNTERS, "last_received_ns", "last_sent_ns")
 _SIZES = 16  # of the two tables of batch sizes
@@ -59,8 +61,8 @@ def peer_attributes(
 
     `bound` is the one address of the socket: the driver does not look at it, and would send from
     whichever address the route prefers."""
-    local, keepalive = attributes.local, attributes.keepalive or (None, None)
-    remote = attributes.remote
+    local, remote = attributes.local, attributes.remote
+    interval_s, timeout_s = _keepalive(*attributes.keepalive or (None, None))
     if local is None and remote is not None and bound is not None:
         local = RawAddress(bound) if len(bound) == len(remote.ip) else None
     return DriverAttributes(
@@ -70,10 +72,18 @@ def peer_attributes(
         local=_host(local.ip) if local else None,
         vpn_ipv4=_host(attributes.vpn_ipv4),
         vpn_ipv6=_host(attributes.vpn_ipv6),
-        keepalive_interval_s=keepalive[0],
-        keepalive_timeout_s=keepalive[1],
+        keepalive_interval_s=interval_s,
+        keepalive_timeout_s=timeout_s,
         tx_id=attributes.tx_id,
     )
+
+
+def _keepalive(interval_s: int | None, timeout_s: int | None) -> tuple[int | None, int | None]:
+    """The driver neither sends nor expires where one of the two times is 0: as late as can be
+    stands for never."""
+    if interval_s or timeout_s:
+        return interval_s or LONGEST_S, timeout_s or LONGEST_S
+    return interval_s, timeout_s
 
 
 def _host(ip: bytes | None) -> str | None:
@@ -106,8 +116,8 @@ def peer_info(peer: KernelPeer, state: PeerState, remote: Address | None) -> Pee
         local=local_of(state),
         vpn_ipv4=state.vpn_ipv4,
         vpn_ipv6=state.vpn_ipv6,
-        keepalive_interval_s=state.keepalive_interval_s,
-        keepalive_timeout_s=state.keepalive_timeout_s,
+        keepalive_interval_s=peer.keepalive[0],
+        keepalive_timeout_s=peer.keepalive[1],
         last_received_s=None,
         last_sent_s=None,
         stats=state.stats,
