@@ -16,8 +16,10 @@ import profile_lab
 from config_files import parse_client, parse_server
 from profile_lab import IDENTITY, files
 from server_lab import leaf
+from system.tunnel import ping
 
 from ovpn_dco import Client, Server
+from ovpn_dco.config import ListenConfig, Protocol
 from ovpn_dco.testing import Link, Namespace, Topology
 
 PATIENCE_S = 20.0
@@ -25,6 +27,7 @@ SERVER = "remote-cert-tls client\nserver 10.8.0.0 255.255.255.0\nserver-ipv6 fd0
 CLIENT = "client\nremote-cert-tls server\nconnect-retry 1 1\n"
 SERVER_IPV4, SERVER_IPV6 = "10.8.0.1", "fd08::1"
 PORT = 1194
+BOTH = (ListenConfig(protocol=Protocol.UDP), ListenConfig(protocol=Protocol.TCP))
 
 T = TypeVar("T")
 EndpointT = TypeVar("EndpointT", Server, Client)
@@ -139,6 +142,7 @@ class Office:
         *lines: str,
         interface_in: Namespace | None = None,
         watch_routes: bool = False,
+        backend: str = "auto",
         **changes: Any,
     ) -> Running[Server]:
         """One that listens; `changes` are parts of its configuration."""
@@ -146,7 +150,8 @@ class Office:
         config = parse_server(text, **files(lab.server_leaf(), ""))
         netns = interface_in.fd if interface_in else None
         config = replace(config, **changes)
-        return self._start(self.left, Server(config, netns=netns, watch_routes=watch_routes))
+        server = Server(config, netns=netns, watch_routes=watch_routes, backend=backend)
+        return self._start(self.left, server)
 
     def client(
         self,
@@ -156,12 +161,19 @@ class Office:
         protocol: str = "udp",
         ipv6: bool = False,
         port: int = PORT,
+        backend: str = "auto",
     ) -> Running[Client]:
         """One that is connected."""
-        return self._start(
-            self.right[spoke],
-            self.prepare(*lines, spoke=spoke, name=name, protocol=protocol, ipv6=ipv6, port=port),
+        client = self.prepare(
+            *lines,
+            spoke=spoke,
+            name=name,
+            protocol=protocol,
+            ipv6=ipv6,
+            port=port,
+            backend=backend,
         )
+        return self._start(self.right[spoke], client)
 
     def prepare(
         self,
@@ -171,13 +183,14 @@ class Office:
         protocol: str = "udp",
         ipv6: bool = False,
         port: int = PORT,
+        backend: str = "auto",
     ) -> Client:
         """One that is not started."""
         link = self.topology.links[spoke]
         host = link.left_ipv6 if ipv6 else link.left_ipv4
         remote = f"remote {host} {port} {protocol}"
         text = "\n".join([CLIENT + IDENTITY, "tls-crypt ta.key", remote, *lines])
-        return Client(parse_client(text, **files(leaf(name), "")))
+        return Client(parse_client(text, **files(leaf(name), "")), backend=backend)
 
     def _start(self, place: Place, endpoint: EndpointT) -> Running[EndpointT]:
         running = Running(place, endpoint)
@@ -191,6 +204,46 @@ class Office:
         for place in (self.left, *self.right):
             place.close()
         self.topology.close()
+
+
+def routes(namespace: Namespace, device: str = "tun0") -> set[str]:
+    """Networks with their metric that are routed into an interface, but those of its addresses."""
+    found = set()
+    for family in ("-4", "-6"):
+        for line in namespace.run(["ip", family, "route", "show", "dev", device]).stdout.split(
+            "\n"
+        ):
+            words = line.split()
+            if "metric" in words and "kernel" not in words and not line.startswith("fe80"):
+                found.add(f"{words[0]} {words[words.index('metric') + 1]}")
+    return found
+
+
+def both_ways(server: Running[Server], client: Running[Client]) -> None:
+    """Traffic of both families, from either side."""
+    tunnel = client.ask(lambda one: one.tunnel)
+    assert tunnel is not None
+    assert tunnel.ipv4 is not None
+    assert tunnel.ipv6 is not None
+    ping(client.namespace, SERVER_IPV4)
+    ping(client.namespace, SERVER_IPV6)
+    ping(server.namespace, str(tunnel.ipv4.ip))
+    ping(server.namespace, str(tunnel.ipv6.ip))
+
+
+def renegotiate(server: Running[Server], client: Running[Client]) -> None:
+    def begin(one: Client) -> None:
+        assert one._attempt is not None
+        assert one._driver is not None
+        one._attempt._session.renegotiate()
+        one._driver.wake()
+
+    def has_next_key(one: Server) -> bool:
+        (connection,) = one._connections.values()
+        return connection.session._primary.key_id == 1 and connection.session.has_arrived
+
+    client.ask(begin)
+    server.until(has_next_key, "the next key")
 
 
 def write_files(folder: Path, *, client: Iterable[str] = (), server: Iterable[str] = ()) -> None:

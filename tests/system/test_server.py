@@ -8,18 +8,23 @@ from pathlib import Path
 import pytest
 from server_lab import assert_idle, open_files
 from support import needs_root, needs_tool
-from system.endpoints import SERVER_IPV4, SERVER_IPV6, Office, Running
+from system.endpoints import (
+    BOTH,
+    SERVER_IPV4,
+    Office,
+    Running,
+    both_ways,
+    renegotiate,
+    routes,
+)
 from system.tunnel import eventually, ping
 
-from ovpn_dco import Client, Server
-from ovpn_dco.config import ListenConfig, Protocol, ServerHooks
+from ovpn_dco import Server
+from ovpn_dco.config import ServerHooks
 from ovpn_dco.protocol.session_events import EndReason
 from ovpn_dco.server import AddressNotice, ConnectRequest, DisconnectNotice
-from ovpn_dco.testing import Namespace
 
 pytestmark = [needs_root, pytest.mark.system, needs_tool("ping", "ip")]
-
-BOTH = (ListenConfig(protocol=Protocol.UDP), ListenConfig(protocol=Protocol.TCP))
 
 
 @pytest.fixture
@@ -27,31 +32,6 @@ def office() -> Iterator[Office]:
     made = Office()
     yield made
     made.close()
-
-
-def routes(namespace: Namespace, device: str = "tun0") -> set[str]:
-    """Networks with their metric that are routed into an interface, but those of its addresses."""
-    found = set()
-    for family in ("-4", "-6"):
-        for line in namespace.run(["ip", family, "route", "show", "dev", device]).stdout.split(
-            "\n"
-        ):
-            words = line.split()
-            if "metric" in words and "kernel" not in words and not line.startswith("fe80"):
-                found.add(f"{words[0]} {words[words.index('metric') + 1]}")
-    return found
-
-
-def both_ways(server: Running[Server], client: Running[Client]) -> None:
-    """Traffic of both families, from either side."""
-    tunnel = client.ask(lambda one: one.tunnel)
-    assert tunnel is not None
-    assert tunnel.ipv4 is not None
-    assert tunnel.ipv6 is not None
-    ping(client.namespace, SERVER_IPV4)
-    ping(client.namespace, SERVER_IPV6)
-    ping(server.namespace, str(tunnel.ipv4.ip))
-    ping(server.namespace, str(tunnel.ipv6.ip))
 
 
 # Ways to connect
@@ -67,21 +47,6 @@ def test_traffic_and_renegotiation(office: Office, protocol: str, ipv6: bool) ->
     both_ways(server, client)
     client.close()
     server.until(lambda one: not one.clients)
-
-
-def renegotiate(server: Running[Server], client: Running[Client]) -> None:
-    def begin(one: Client) -> None:
-        assert one._attempt is not None
-        assert one._driver is not None
-        one._attempt._session.renegotiate()
-        one._driver.wake()
-
-    def has_next_key(one: Server) -> bool:
-        (connection,) = one._connections.values()
-        return connection.session._primary.key_id == 1 and connection.session.has_arrived
-
-    client.ask(begin)
-    server.until(has_next_key, "the next key")
 
 
 def test_keys_that_have_carried_enough(office: Office) -> None:
