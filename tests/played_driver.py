@@ -206,6 +206,8 @@ def play(monkeypatch: pytest.MonkeyPatch, *, tx_id: bool = True) -> Driver:
 
     def delete(_: int) -> None:
         driver.deleted = True
+        for peer_id in list(driver.peers):
+            driver.ends(peer_id, DeleteReason.TEARDOWN)
 
     def find(name: str) -> Link:
         return Link(name, IFINDEX, driver.mode, 1416)

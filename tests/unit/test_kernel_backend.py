@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import socket
 import threading
@@ -15,7 +16,7 @@ from loopback import ANYWHERE, PATIENCE_S, eventually, key_pair, udp_socket
 from played_driver import NAME, Driver, play
 
 import ovpn_dco as dco
-from ovpn_dco import DeleteReason, KeySlot, Mode
+from ovpn_dco import DeleteReason, KeySlot, Mode, netlink
 from ovpn_dco.backend.kernel import KernelBackend
 
 Make = Callable[..., dco.Device]
@@ -309,6 +310,58 @@ def test_one_peer_that_has_gone_keeps_no_other_in_a_persistent_interface(
         device.close()
         assert driver.peers == {}
         assert not driver.deleted
+
+
+def test_an_opening_that_fails_leaves_nothing(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.EMFILE, "no descriptors left")
+
+    monkeypatch.setattr(netlink, "LinkWatch", full)
+    open_and_fail()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    driver.deleted = False
+    open_and_fail()
+    gc.collect()
+    assert driver.deleted
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def open_and_fail() -> None:
+    with pytest.raises(OSError, match="no descriptors left"):
+        open_device()
+
+
+def test_nothing_is_left_of_a_device(driver: Driver) -> None:
+    def use() -> int:
+        with open_device() as device, udp_socket() as sock:
+            add(device, device.attach_udp(sock))
+        del device
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    assert use() == use()
+
+
+def test_a_forked_child_has_no_device(driver: Driver) -> None:
+    with open_device() as device, udp_socket() as sock:
+        peer = add(device, device.attach_udp(sock))
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(dco.DeviceClosed):
+                device.poll_events()
+                os._exit(1)
+            device.close()
+            os.write(write, bytes([device.closed, driver.deleted, len(driver.peers)]))
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert os.read(read, 9) == bytes([True, False, 1])
+        os.close(read)
+        os.close(write)
+        peer.delete()
 
 
 def test_an_attach_that_fails_leaves_nothing(

@@ -8,6 +8,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,7 @@ from loopback import PATIENCE_S, eventually
 
 from ovpn_dco.backend.kernel.listener import Listener, TrialLimits
 from ovpn_dco.backend.kernel.ports import Ports
-from ovpn_dco.backend.kernel.sockets import Port, TcpPort, UdpPort
+from ovpn_dco.backend.kernel.sockets import Port, TcpPort, UdpPort, adopt
 from ovpn_dco.errors import NotASocket
 
 RESET = b"\x38" + bytes(13)  # P_CONTROL_HARD_RESET_CLIENT_V2
@@ -254,6 +255,45 @@ def test_time_is_over_when_the_next_one_knocks(ports: Ports) -> None:
             assert (info().expired, info().refused, info().trials) == (1, 0, 1)
             first.settimeout(PATIENCE_S)
             assert first.recv(1) == b""
+
+
+def test_the_time_of_a_connection_that_has_spoken_is_over(ports: Ports) -> None:
+    """Whoever has been told of it is told of its end, too."""
+    number, address = listener(ports, deadline_s=0)
+    with socket.create_connection(address) as far:
+        far.send(frame(RESET))
+        ((found, _),) = eventually(lambda: ports.receive(9))
+        with socket.create_connection(address):
+            info = ports.find(number, "detach").info
+            eventually(lambda: ports.receive(9) or info().expired == 1)
+            ((ended, port),) = ports.ended()
+            assert (ended, port.ended) == (found, errno.ETIMEDOUT)
+            assert info().trials == 1
+            far.settimeout(PATIENCE_S)
+            assert far.recv(1) == b""
+            ports.remove(found)
+
+
+def test_a_default_timeout_means_nothing_here(ports: Ports) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        number, address = listener(ports)
+        socket.setdefaulttimeout(PATIENCE_S)
+        try:
+            ours = adopt(os.dup(sock.fileno()))
+            far = socket.create_connection(address)
+            eventually(lambda: ports.receive(9) or len(ports) == 2)
+        finally:
+            socket.setdefaulttimeout(None)
+        assert os.get_blocking(sock.fileno())
+        port = UdpPort(ours, send_buffer=0, receive_buffer=0)
+        before_s = time.monotonic()
+        assert port.receive(1) == []
+        assert time.monotonic() - before_s < PATIENCE_S / 2
+        (trial,) = ports.find(number, "detach").trials  # type: ignore[attr-defined]
+        assert trial.sock.gettimeout() is None
+        far.close()
+        port.close()
 
 
 def test_trials_go_with_their_listener(ports: Ports) -> None:

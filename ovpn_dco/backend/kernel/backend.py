@@ -54,7 +54,7 @@ from .listener import Listener, TrialLimits
 from .peers import KernelPeer, KernelPeers
 from .ports import Ports
 from .routes import KernelRoutes
-from .sockets import Port, TcpPort, UdpPort
+from .sockets import Port, TcpPort, UdpPort, adopt
 
 FEATURES = frozenset({Feature.UDP, Feature.TCP, Feature.IROUTES})
 """Of every version of the driver."""
@@ -514,7 +514,7 @@ def _duplicate(fd: int, command: str) -> Iterator[socket.socket]:
     what it answers to `command`."""
     with contextlib.ExitStack() as undo:
         try:
-            sock = _socket_of(os.dup(fd))
+            sock = adopt(os.dup(fd))
             undo.callback(sock.close)
             yield sock
         except DcoError:
@@ -523,12 +523,3 @@ def _duplicate(fd: int, command: str) -> Iterator[socket.socket]:
             number = errno.ENOTSOCK if error.errno == errno.EBADF else error.errno or errno.EIO
             raise answer(command, number, error.strerror or "") from None
         undo.pop_all()
-
-
-def _socket_of(fd: int) -> socket.socket:
-    """Takes the descriptor, or closes it."""
-    try:
-        return socket.socket(fileno=fd)
-    except OSError:
-        os.close(fd)
-        raise

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ...model import Address, TransportInfo, TransportKind
 from ...validation.answers import answer
-from .sockets import Port, TcpPort, check
+from .sockets import Port, TcpPort, adopt, check
 
 ACCEPTS = 64
 """Connections that are taken at one time, so that others get their turn."""
@@ -96,7 +96,7 @@ class Listener(Port):
         # A socket that others share may be blocking, and accept(2) knows no MSG_DONTWAIT.
         while self._ready.poll(0):
             try:
-                return self.sock.accept()[0]
+                return adopt(self.sock.accept()[0].detach())
             except OSError as error:
                 if error.errno in _FULL:
                     self._turn_away()

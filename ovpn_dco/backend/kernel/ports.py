@@ -134,7 +134,9 @@ class Ports:
 
     def _accept(self, listener: Listener) -> None:
         for port in listener.expired():
-            self.remove(self._by_fd[port.sock.fileno()])
+            port.expire()
+            self._end_trial(port)
+            self._settle(port)  # whoever has been told of it closes it
         for port in listener.accept():
             self._listeners[port] = listener
             try:

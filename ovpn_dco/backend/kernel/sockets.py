@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import socket
 import struct
@@ -43,6 +44,21 @@ class Packet(NamedTuple):
     data: bytes
     remote: Address | None
     local: Address | None
+
+
+def adopt(fd: int) -> socket.socket:
+    """Takes the descriptor, or closes it. Whatever socket.setdefaulttimeout() says, nothing waits
+    here, and the socket blocks those who share it, or not, as before."""
+    blocking = os.get_blocking(fd)
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        os.close(fd)
+        raise
+    if sock.gettimeout() is not None:
+        sock.settimeout(None)
+        os.set_blocking(fd, blocking)
+    return sock
 
 
 def check(sock: socket.socket, command: str, protocol: int) -> None:
@@ -372,6 +388,12 @@ class TcpPort(Port):
     @property
     def driven(self) -> bool:
         return self._driven
+
+    def expire(self) -> None:
+        """Its time is over, as the other end sees at once."""
+        self.ended = errno.ETIMEDOUT
+        with contextlib.suppress(OSError):  # it was the other end that went
+            self.sock.shutdown(socket.SHUT_RDWR)
 
     def fail(self, error: int) -> None:
         """The driver has given the connection up; `error` 0: the socket knows why."""

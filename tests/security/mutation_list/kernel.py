@@ -227,7 +227,7 @@ MUTATIONS = [
     Mutation(
         "kernel-descriptor-of-a-failed-attach",
         of_backend("test_an_attach_that_fails_leaves_nothing"),
-        BACKEND,
+        SOCKETS,
         "        os.close(fd)\n        raise\n",
         "        raise\n",
     ),
@@ -257,6 +257,20 @@ MUTATIONS = [
         of_choice("test_refusals_say_what_to_require"),
         WITHOUT,
         "if not _means_nothing(setting):",
+        "if False:",
+    ),
+    Mutation(
+        "kernel-expired-connection-untold",
+        of_ports("test_the_time_of_a_connection_that_has_spoken_is_over"),
+        PORTS,
+        "            port.expire()\n",
+        "            port.heard = False\n            port.expire()\n",
+    ),
+    Mutation(
+        "kernel-default-timeout",
+        of_ports("test_a_default_timeout_means_nothing_here"),
+        SOCKETS,
+        "if sock.gettimeout() is not None:",
         "if False:",
     ),
 ]
