@@ -60,7 +60,7 @@ PACKET_ID_MAX = 0xFFFFFFFF
 COPIES_DEFAULT = 10_000
 COPIES_MAX = 1 << 25  # DCO_GROUP_COPIES_MAX
 
-logger = logging.getLogger("ovpn_dco")
+logger = logging.getLogger("ovpn_dco.backend")  # an operator wants to know which it is
 
 
 class Device:

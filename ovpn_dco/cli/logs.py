@@ -18,7 +18,7 @@ __all__ = ["Mute", "write_logs"]
 
 _ROOT = "ovpn_dco"
 # What an operator wants to see; other loggers are of its insides.
-_OPERATION = ("ovpn_dco.server", "ovpn_dco.client", "ovpn_dco.cli")
+_OPERATION = ("ovpn_dco.server", "ovpn_dco.client", "ovpn_dco.cli", "ovpn_dco.backend")
 _TIME = "%Y-%m-%d %H:%M:%S"
 _UNUSED = ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks", "_srcfile")
 _VERB_INSIDES = 3
