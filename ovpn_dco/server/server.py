@@ -142,9 +142,10 @@ class Server:
     @property
     def device(self) -> Device:
         """The data channel; only while the server runs."""
-        if self._device is None:
+        device = self._device  # once: metrics are read by other threads
+        if device is None:
             raise InvalidArgument(errno.EINVAL, "the server does not run")
-        return self._device
+        return device
 
     @property
     def addresses(self) -> tuple[tuple[Protocol, Address], ...]:
@@ -159,7 +160,7 @@ class Server:
         return tuple(one.view() for _, one in sorted(self._shared.by_peer.items()))
 
     def stats(self) -> ServerStats:
-        """Counters since the start."""
+        """Counters since the start; any thread may ask."""
         shared, driver = self._running()
         return ServerStats(
             connected=len(shared.by_peer),
@@ -218,9 +219,10 @@ class Server:
     # Start and end
 
     def _running(self) -> tuple[Facilities, ControlDriver]:
-        if self._shared is None or self._driver is None:
+        shared, driver = self._shared, self._driver
+        if shared is None or driver is None:
             raise InvalidArgument(errno.EINVAL, "the server does not run")
-        return self._shared, self._driver
+        return shared, driver
 
     def _open_device(self) -> None:
         config, pool = self._config, self._config.pool

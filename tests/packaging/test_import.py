@@ -14,7 +14,17 @@ import pytest
 import ovpn_dco
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ["pyroute2", "OpenSSL", "cryptography", "asyncio", "ssl", "click", "rich", "matplotlib"]
+HEAVY = [
+    "pyroute2",
+    "OpenSSL",
+    "cryptography",
+    "asyncio",
+    "ssl",
+    "click",
+    "rich",
+    "matplotlib",
+    "prometheus_client",
+]
 
 
 @pytest.fixture(scope="module")
