@@ -17,6 +17,7 @@ import click
 from ovpn_dco import config
 from ovpn_dco.cli import questions
 from ovpn_dco.cli.logs import write_logs
+from ovpn_dco.cli.metrics import Place, place_of, serving
 from ovpn_dco.cli.privileges import Identity
 from ovpn_dco.cli.runner import LOOPS, Endpoint, run
 from ovpn_dco.errors import DcoError, LoginRefused
@@ -73,6 +74,7 @@ class _Options:
     loop: str
     trace: Path | None
     trace_sample: float
+    metrics: Place | None
     device: dict[str, Any]
 
 
@@ -102,6 +104,9 @@ def _run_options(function: _Function) -> _Function:
                      "ones in plain text."),
         click.option("--trace-sample", type=click.FloatRange(0, 1, min_open=True), default=1.0,
                      help="The share of packets that are written.  [default: 1]"),
+        click.option("--metrics", callback=place_of, metavar="[HOST:]PORT",
+                     help="Serve metrics for Prometheus there, to whoever can reach it; HOST is "
+                     "127.0.0.1 unless given."),
         click.option("--verb", type=click.IntRange(0, 6),
                      help="How much is logged, whatever the file says: 0 errors, 1 to 3 what "
                      "happens, 4 all of it, 5 with tracebacks."),
@@ -188,9 +193,10 @@ def _options(
     loop: str,
     trace: Path | None,
     trace_sample: float,
+    metrics: Place | None,
     **device: Any,
 ) -> _Options:
-    return _Options(file, verb, check, loop, trace, trace_sample, device)
+    return _Options(file, verb, check, loop, trace, trace_sample, metrics, device)
 
 
 def _read(parse: Callable[[Path], _Config], options: _Options) -> _Config:
@@ -236,14 +242,17 @@ def _run(
     on_start: Callable[[], None] = lambda: None,
 ) -> ExitStatus:
     """An endpoint until it ends. An error is one line, in the log and on the standard error."""
+    is_server = isinstance(chosen, config.ServerConfig)
 
     def start(endpoint: Endpoint) -> None:
+        if options.metrics is not None:  # the port may take the privileges that go below
+            stack.enter_context(serving(options.metrics, endpoint, server=is_server))
         if options.trace is not None:
             endpoint.device.trace(options.trace, sample=options.trace_sample)
         on_start()
 
     try:
-        with _refusing():
+        with contextlib.ExitStack() as stack, _refusing():
             run(lambda: make(chosen, **options.device), start, options.loop)
     except OSError as error:
         text = _explain(error)

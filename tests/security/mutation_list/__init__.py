@@ -15,6 +15,7 @@ from . import (
     handshake,
     kernel,
     logins,
+    metrics,
     netlink,
     packet_sizes,
     peers,
@@ -48,4 +49,5 @@ MUTATIONS = [
     *netlink.MUTATIONS,
     *kernel.MUTATIONS,
     *traces.MUTATIONS,
+    *metrics.MUTATIONS,
 ]
