@@ -242,6 +242,8 @@ def test_closing_wakes_and_refuses(driver: Driver) -> None:
     with udp_socket() as sock:
         transport = device.attach_udp(sock)
         peer = add(device, transport)
+        peer.delete()  # so that closing tells nothing else
+        device.poll_events()
         woken: list[object] = []
 
         def wait() -> None:
@@ -346,22 +348,25 @@ def test_nothing_is_left_of_a_device(driver: Driver) -> None:
 
 
 def test_a_forked_child_has_no_device(driver: Driver) -> None:
+    read, write = os.pipe()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
     with open_device() as device, udp_socket() as sock:
         peer = add(device, device.attach_udp(sock))
-        read, write = os.pipe()
         child = os.fork()
         if child == 0:
             with contextlib.suppress(dco.DeviceClosed):
                 device.poll_events()
                 os._exit(1)
             device.close()
-            os.write(write, bytes([device.closed, driver.deleted, len(driver.peers)]))
+            left = len(os.listdir("/proc/self/fd")) - before
+            os.write(write, bytes([device.closed, driver.deleted, left]))
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        assert os.read(read, 9) == bytes([True, False, 1])
-        os.close(read)
-        os.close(write)
+        assert os.read(read, 9) == bytes([True, False, 1 + 1])  # `sock`, and the driver's
         peer.delete()
+    os.close(read)
+    os.close(write)
 
 
 def test_an_attach_that_fails_leaves_nothing(

@@ -77,7 +77,7 @@ def test_a_peer_keeps_an_address() -> None:
 
 def test_p2p_has_one_peer_which_has_every_address() -> None:
     peers = KernelPeers(Mode.P2P, 1)
-    one, two = KernelPeer(1, 1, 1, tx_id=1), KernelPeer(1, 2, 1, tx_id=1)
+    one, two = KernelPeer(1, 1, 1, tx_id=1), KernelPeer(2, 2, 1, tx_id=2)
     assert peers.owner(IP4[0]) is None
     peers.add(one)
     peers.judge_new(attributes(1), 0)
@@ -86,7 +86,7 @@ def test_p2p_has_one_peer_which_has_every_address() -> None:
     assert peers.owner(IP4[0]) is two
     assert peers.told(1) is one  # which does not bury the other
     assert peers.told(1) is None
-    assert peers.find((1, 0), "set_peer") is two
+    assert peers.find((2, 0), "set_peer") is two
 
 
 def test_generations_tell_peers_apart() -> None:
