@@ -214,7 +214,7 @@ selftests: build $(VENV)/.extra-test ## the kernel driver's selftests in every c
 
 # In a virtual machine, which is built on the first run: some minutes, 1.2 GB in ~/.cache. It is booted
 # for each of these, so that none takes the others down; or once, for PYTEST_ARGS in their place.
-KERNEL_TESTS ?= tests/kernel tests/netlink
+KERNEL_TESTS ?= tests/kernel tests/netlink tests/scenarios
 IN_GUEST      = PYTHON=$(PY) nice tools/kernel-guest/pytest
 test-kernel: $(VENV)/.extra-test ## tests with the kernel's own ovpn driver (PYTEST_ARGS=...)
 	@rm -rf build/kernel

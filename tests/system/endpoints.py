@@ -16,13 +16,12 @@ import profile_lab
 from config_files import parse_client, parse_server
 from profile_lab import IDENTITY, files
 from server_lab import leaf
-from system.tunnel import ping
+from system.tunnel import PATIENCE_S, ping
 
 from ovpn_dco import Client, Server
 from ovpn_dco.config import ListenConfig, Protocol
 from ovpn_dco.testing import Link, Namespace, Topology
 
-PATIENCE_S = 20.0
 SERVER = "remote-cert-tls client\nserver 10.8.0.0 255.255.255.0\nserver-ipv6 fd08::/64\n"
 CLIENT = "client\nremote-cert-tls server\nconnect-retry 1 1\n"
 SERVER_IPV4, SERVER_IPV6 = "10.8.0.1", "fd08::1"
