@@ -321,7 +321,7 @@ struct dco_control_packet {
     X(tcp_sends) X(tcp_send_packets) X(tcp_receives) X(tcp_receive_packets) X(peer_messages)
 /* clang-format on */
 
-/* Batch sizes by powers of two: 1, 2-3, 4-7, ... 64 and more. */
+/* Batch sizes by powers of two: 1, 2-3, 4-7, ... 128 and more. */
 #define DCO_BATCH_BUCKETS 8
 
 struct dco_engine_stats {

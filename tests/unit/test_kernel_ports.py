@@ -15,8 +15,10 @@ import pytest
 from loopback import PATIENCE_S, eventually
 
 from ovpn_dco.backend.kernel.listener import Listener, TrialLimits
+from ovpn_dco.backend.kernel.port import Port, adopt
 from ovpn_dco.backend.kernel.ports import Ports
-from ovpn_dco.backend.kernel.sockets import Port, TcpPort, UdpPort, adopt
+from ovpn_dco.backend.kernel.tcp import TcpPort
+from ovpn_dco.backend.kernel.udp import UdpPort
 from ovpn_dco.errors import NotASocket
 
 RESET = b"\x38" + bytes(13)  # P_CONTROL_HARD_RESET_CLIENT_V2

@@ -15,14 +15,10 @@ from pathlib import Path
 import pytest
 from loopback import PATIENCE_S, eventually
 
-from ovpn_dco.backend.kernel.sockets import (
-    TRIAL_FRAME_MAX,
-    UDP_BUFFER,
-    WAITING_MAX,
-    Packet,
-    TcpPort,
-    UdpPort,
-)
+from ovpn_dco.backend.kernel.port import Packet
+from ovpn_dco.backend.kernel.tcp import TRIAL_FRAME_MAX, WAITING_MAX, TcpPort
+from ovpn_dco.backend.kernel.udp import BUFFER as UDP_BUFFER
+from ovpn_dco.backend.kernel.udp import UdpPort
 from ovpn_dco.errors import DcoError
 from ovpn_dco.validation.rules import RawAddress
 

@@ -52,9 +52,11 @@ from .events import EventQueue
 from .link import KernelLink
 from .listener import Listener, TrialLimits
 from .peers import KernelPeer, KernelPeers
+from .port import Port, adopt
 from .ports import Ports
 from .routes import KernelRoutes
-from .sockets import Port, TcpPort, UdpPort, adopt
+from .tcp import TcpPort
+from .udp import UdpPort
 
 FEATURES = frozenset({Feature.UDP, Feature.TCP, Feature.IROUTES})
 """Of every version of the driver."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 from ...model import Address, TransportInfo, TransportKind
 from ...validation.answers import answer
-from .sockets import Port, TcpPort, adopt, check
+from .port import Port, adopt, check
+from .tcp import TcpPort
 
 ACCEPTS = 64
 """Connections that are taken at one time, so that others get their turn."""

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from ...validation.answers import answer
 from .bell import Bell
 from .listener import Listener
-from .sockets import Packet, Port, TcpPort
+from .port import Packet, Port
+from .tcp import TcpPort
 
 EARLY_MAX = 64
 """Packets of a connection that has ended which are kept."""

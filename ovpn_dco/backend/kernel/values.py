@@ -47,7 +47,7 @@ LONGEST_S = 86_400
 """Of a keepalive's times, as Linux 7.3 takes them."""
 _COUNTERS = tuple(one.name for one in fields(PeerStats))
 _COLUMNS = ("id", "generation", *_COUNTERS, "last_received_ns", "last_sent_ns")
-_SIZES = 16  # of the two tables of batch sizes
+_SIZES = 8  # of the two tables of batch sizes
 
 
 def peer_attributes(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from .mutation import Mutation
 
-SOCKETS = "ovpn_dco/backend/kernel/sockets.py"
+PORT = "ovpn_dco/backend/kernel/port.py"
+UDP = "ovpn_dco/backend/kernel/udp.py"
+TCP = "ovpn_dco/backend/kernel/tcp.py"
 PORTS = "ovpn_dco/backend/kernel/ports.py"
 LISTENER = "ovpn_dco/backend/kernel/listener.py"
 PEERS = "ovpn_dco/backend/kernel/peers.py"
@@ -38,56 +40,56 @@ MUTATIONS = [
     Mutation(
         "kernel-udp-shut-down",
         of_sockets("test_a_shut_down_udp_socket_ends_once"),
-        SOCKETS,
-        "if not found and _is_shut(self.sock):",
+        UDP,
+        "if not found and is_shut(self.sock):",
         "if False:",
     ),
     Mutation(
         "kernel-udp-errors-for-ever",
         of_sockets("test_errors_that_go_on_do_not_hold_the_caller"),
-        SOCKETS,
+        UDP,
         "for _ in range(maximum):",
         "for _ in range(1 << 20):",
     ),
     Mutation(
         "kernel-udp-unbound",
         of_sockets("test_what_is_no_bound_udp_socket_is_refused"),
-        SOCKETS,
+        UDP,
         "if not sock.getsockname()[1]:",
         "if False:",
     ),
     Mutation(
         "kernel-tcp-low-water-stays",
         of_sockets("test_a_short_frame_behind_a_long_one_is_told"),
-        SOCKETS,
+        TCP,
         "            self._set_low_water(1)  # the next one may be shorter\n",
         "",
     ),
     Mutation(
         "kernel-tcp-no-low-water",
         of_sockets("test_an_unfinished_frame_does_not_wake"),
-        SOCKETS,
+        TCP,
         "        self._set_low_water(size)\n",
         "",
     ),
     Mutation(
         "kernel-tcp-data-before-a-peer",
         of_sockets("test_the_first_data_packet_is_left_to_the_driver"),
-        SOCKETS,
+        TCP,
         "elif len(head) == 3 and head[2] >> 3 == DATA_V2:",
         "elif False:",
     ),
     Mutation(
         "kernel-tcp-frame-size",
         of_sockets("test_what_ends_a_connection"),
-        SOCKETS,
+        TCP,
         "not 0 < size <= TRIAL_FRAME_MAX:",
         "not 0 < size:",
     ),
     Mutation(
         "kernel-tcp-queue-bound",
         of_sockets("test_packets_wait_for_a_slow_reader_and_are_bounded"),
-        SOCKETS,
+        TCP,
         "if len(self._waiting) + len(frame) > WAITING_MAX:",
         "if len(self._waiting) + len(frame) > 2 * WAITING_MAX:",
     ),
@@ -227,7 +229,7 @@ MUTATIONS = [
     Mutation(
         "kernel-descriptor-of-a-failed-attach",
         of_backend("test_an_attach_that_fails_leaves_nothing"),
-        SOCKETS,
+        PORT,
         "        os.close(fd)\n        raise\n",
         "        raise\n",
     ),
@@ -269,7 +271,7 @@ MUTATIONS = [
     Mutation(
         "kernel-default-timeout",
         of_ports("test_a_default_timeout_means_nothing_here"),
-        SOCKETS,
+        PORT,
         "if sock.gettimeout() is not None:",
         "if False:",
     ),
