@@ -14,6 +14,7 @@ import pytest
 
 from ovpn_dco import net, netlink
 from ovpn_dco.backend import choice
+from ovpn_dco.backend.kernel import remains
 from ovpn_dco.backend.kernel.bell import Bell
 from ovpn_dco.errors import error_for
 from ovpn_dco.model import Address, DataKey, DeleteReason, KeySlot, Mode, PeerStats
@@ -53,6 +54,7 @@ class Driver:
         self.peers: dict[int, Played] = {}
         self.present = True
         self.deleted = False
+        self.alias = ""
         self._events: list[Notice | Overrun] = []
         self._bell = Bell()
 
@@ -221,6 +223,8 @@ def play(monkeypatch: pytest.MonkeyPatch, *, tx_id: bool = True) -> Driver:
     monkeypatch.setattr(interface, "EventSocket", lambda *_, **__: driver)
     monkeypatch.setattr(netlink, "LinkWatch", lambda _: _Watch(driver))
     monkeypatch.setattr(net, "configure", lambda *_, **__: None)
+    monkeypatch.setattr(netlink, "set_alias", lambda _, alias: setattr(driver, "alias", alias))
+    monkeypatch.setattr(remains, "sign_of_life", lambda _: socket.socket(socket.AF_UNIX))
     found = Availability(family, loadable=False, permitted=True)
     monkeypatch.setattr(choice, "_probe", lambda: found)
     monkeypatch.setattr(

@@ -14,7 +14,7 @@ namespace, but for `probe`, which says whether it is worth trying."""
 
 from .commands import Commands
 from .interface import Interface
-from .link import Link, LinkWatch, create_link, delete_link, find_link
+from .link import Link, LinkWatch, create_link, delete_link, find_link, set_alias
 from .probe import Availability, Family, find_family, probe
 from .sockets import EVENT_BUFFER, EventSocket
 from .tracker import PeerTracker, Told
@@ -55,4 +55,5 @@ __all__ = [
     "find_family",
     "find_link",
     "probe",
+    "set_alias",
 ]

@@ -14,19 +14,21 @@ from .answers import HEADER_SIZE
 from .family import OVPN_FAMILY_NAME, ovpn
 from .sockets import NETLINK_ROUTE, RequestSocket, open_socket, read_messages
 
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _NLM_F_CREATE_EXCL = 0x400 | 0x200
 _RTMGRP_LINK = 1
 
 
 @dataclass(frozen=True)
 class Link:
-    """An interface of the driver. `mode` is None where an older driver does not tell."""
+    """An interface of the driver. `mode` is None where an older driver does not tell; `alias` is
+    what somebody has written on it."""
 
     name: str
     ifindex: int
     mode: Mode | None
     mtu: int
+    alias: str | None = None
 
 
 def create_link(name: str, mode: Mode) -> Link:
@@ -53,6 +55,14 @@ def find_link(name: str) -> Link:
     for answer in _ask(_RTM_GETLINK, _message(name), f"interface {name} cannot be found"):
         return _link(answer)
     raise error_for(errno.ENODEV, f"interface {name} cannot be found", attribute="name")
+
+
+def set_alias(ifindex: int, alias: str) -> None:
+    """Writes this on an interface, up to 255 bytes; empty: nothing."""
+    message = _message()
+    message["index"] = ifindex
+    message["attrs"] = [("IFLA_IFALIAS", alias)]
+    _ask(_RTM_SETLINK, message, f"interface {ifindex} takes no alias")
 
 
 def delete_link(ifindex: int) -> None:
@@ -136,4 +146,5 @@ def _link(message: Any) -> Link:
         ifindex=message["index"],
         mode=None if mode is None else Mode(mode),
         mtu=message.get_attr("IFLA_MTU"),
+        alias=message.get_attr("IFLA_IFALIAS"),
     )

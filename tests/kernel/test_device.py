@@ -168,11 +168,15 @@ def test_a_persistent_interface_stays_and_is_taken_over() -> None:
         assert not again.namespace.has_interface("ovpn1")
 
 
-def test_an_interface_outlives_a_process_that_is_killed(namespace: Namespace) -> None:
-    """Whether it is persistent or not, since the driver binds it to nobody; its peers are gone."""
+@pytest.mark.parametrize("persist", [False, True])
+def test_an_interface_outlives_a_process_that_is_killed(
+    namespace: Namespace, persist: bool
+) -> None:
+    """Since the driver binds it to nobody; its peers are gone. The next device takes its place."""
     program = (
         "import os, socket, ovpn_dco as dco\n"
-        "device = dco.Device.open('ovpn0', mode=dco.Mode.MULTIPEER, backend='kernel')\n"
+        "device = dco.Device.open('ovpn0', mode=dco.Mode.MULTIPEER, backend='kernel',"
+        f" persist={persist})\n"
         "sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); sock.bind(('127.0.0.1', 0))\n"
         "device.add_peer(1, device.attach_udp(sock), remote=('127.0.0.1', 9),"
         " vpn_ipv4='10.8.0.2')\n"
@@ -183,11 +187,15 @@ def test_an_interface_outlives_a_process_that_is_killed(namespace: Namespace) ->
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}
     )
     assert process.wait(PATIENCE_S) == -signal.SIGKILL
-    with pytest.raises(dco.AlreadyExists):
-        open_device(namespace)
-    with open_device(namespace, persist=True) as device:
+    assert namespace.has_interface("ovpn0")
+    if persist:
+        with pytest.raises(dco.AlreadyExists):
+            open_device(namespace)
+    with open_device(namespace, persist=persist) as device:
         assert not device.peers
         device.persist = False
+        with pytest.raises(dco.AlreadyExists):
+            open_device(namespace)
     assert not namespace.has_interface("ovpn0")
 
 

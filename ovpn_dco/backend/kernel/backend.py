@@ -155,7 +155,7 @@ class KernelBackend(WithoutFeatures):
 
     def set_persistent(self, on: bool) -> None:
         with self._calls():
-            self._link.persistent = on
+            self._link.set_persistent(on)
 
     def set_source_check(self, check: SourceCheck) -> None:
         if self._mode is Mode.MULTIPEER:  # P2P has none to switch

@@ -21,6 +21,7 @@ from ...net import open_namespace, run_in_namespace
 from ...validation.answers import answer
 from ...validation.rules import refuse
 from ..base import Interface
+from . import remains
 
 SIOCGIFNAME, SIOCGSKNS = 0x8910, 0x894C  # linux/sockios.h
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
@@ -30,12 +31,13 @@ class KernelLink:
     """The interface of one device. `telling` is what waits for events."""
 
     def __init__(self, mode: Mode, telling: select.epoll) -> None:
-        self.persistent = False
+        self._persistent = False
         self._mode = mode
         self._telling = telling
         self._driver: netlink.Interface | None = None
         self._watch: netlink.LinkWatch | None = None
         self._inside: socket.socket | None = None  # of the interface's namespace
+        self._alive: socket.socket | None = None
         self._namespace = -1
         self._heard: set[tuple[int, int]] = set()  # namespaces
         self._name = ""
@@ -50,8 +52,12 @@ class KernelLink:
 
     def _open(self, name: str, existing: bool) -> None:
         found = self._take_over(name) if existing else None
-        self._existed = self.persistent = found is not None
+        self._existed = self._persistent = found is not None
         driver = self._driver = found or _create(name, self._mode)
+        with contextlib.suppress(OSError):  # anybody may take the name: then remains stay
+            self._alive = remains.sign_of_life(driver.link.ifindex)
+        if not self._persistent:
+            remains.mark(driver.link.ifindex)
         self._name = driver.link.name
         self._inside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._watch = netlink.LinkWatch(driver.link.ifindex)
@@ -88,7 +94,7 @@ class KernelLink:
     def _take_away(self) -> None:
         """Also one that was taken over, and is to stay no more."""
         self.driver.close(keep=True)
-        if not self.persistent:
+        if not self._persistent:
             netlink.delete_link(self.ifindex)
 
     def forget(self) -> None:
@@ -98,7 +104,7 @@ class KernelLink:
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
-        for one in (self._watch, self._inside):
+        for one in (self._watch, self._inside, self._alive):
             if one is not None:
                 one.close()
         if self._namespace >= 0:
@@ -139,8 +145,19 @@ class KernelLink:
             owned=True,
             existed=self._existed,
             present=present,
-            persistent=self.persistent,
+            persistent=self._persistent,
         )
+
+    @property
+    def persistent(self) -> bool:
+        """Whether it stays when the device is closed."""
+        return self._persistent
+
+    def set_persistent(self, on: bool) -> None:
+        """Takes effect for what a killed process leaves behind, too."""
+        write = remains.unmark if on else remains.mark
+        run_in_namespace(self._namespace, lambda: write(self.ifindex))
+        self._persistent = on
 
     def is_present(self) -> bool:
         """Whether it is where it was made; it may have another name by now."""
@@ -175,6 +192,8 @@ def _create(name: str, mode: Mode) -> netlink.Interface:
     names = (name.replace("%d", str(n)) for n in itertools.count()) if "%d" in name else [name]
     for one in names:
         with contextlib.suppress(AlreadyExists):
+            return netlink.Interface.create(one, mode)
+        if remains.remove(one):
             return netlink.Interface.create(one, mode)
     raise answer("open_tun", errno.EEXIST, "")
 

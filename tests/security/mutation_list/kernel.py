@@ -13,6 +13,7 @@ PEERS = "ovpn_dco/backend/kernel/peers.py"
 EVENTS = "ovpn_dco/backend/kernel/events.py"
 BACKEND = "ovpn_dco/backend/kernel/backend.py"
 CHOICE = "ovpn_dco/backend/choice.py"
+REMAINS = "ovpn_dco/backend/kernel/remains.py"
 WITHOUT = "ovpn_dco/backend/without.py"
 
 
@@ -274,5 +275,19 @@ MUTATIONS = [
         PORT,
         "if sock.gettimeout() is not None:",
         "if False:",
+    ),
+    Mutation(
+        "kernel-remains-of-anybody",
+        "tests/unit/test_kernel_remains.py::test_what_is_not_marked_is_somebodys",
+        REMAINS,
+        "        if link.alias != MARK:\n            return False\n",
+        "",
+    ),
+    Mutation(
+        "kernel-remains-of-the-living",
+        "tests/unit/test_kernel_remains.py::test_what_nobody_has_any_more_is_removed",
+        REMAINS,
+        '        sign.bind(f"\\0ovpn_dco/interface/{ifindex}")\n',
+        "        pass\n",
     ),
 ]
