@@ -18,7 +18,6 @@ from loopback import Host, Tunnel, add, eventually, host, refused, tunnel
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families
-from proofs import ROOT
 
 import ovpn_dco as dco
 from ovpn_dco.model import DeviceStats, PeerStats
@@ -26,7 +25,6 @@ from ovpn_dco.observe import metrics
 from ovpn_dco.observe.prometheus import DeviceCollector, ServerCollector
 from ovpn_dco.server import Server, ServerStats
 
-PAGE = ROOT / "docs" / "observe.md"
 STATS = ServerStats(
     connected=3,
     negotiating=2,
@@ -258,7 +256,7 @@ def test_a_server_has_samples_while_it_runs() -> None:
     server_lab.run(body)
 
 
-# Names, formats, the page
+# Names and formats
 
 
 def test_the_stricter_format_is_met_as_well(used: Tunnel) -> None:
@@ -267,17 +265,6 @@ def test_the_stricter_format_is_met_as_well(used: Tunnel) -> None:
     text = exposition.generate_latest(registry).decode()
     families = {family.name for family in parser.text_string_to_metric_families(text)}
     assert families == {m.name for m in (*metrics.DEVICE, *metrics.PEER, *metrics.SERVER)}
-
-
-@pytest.mark.skipif(not PAGE.exists(), reason="needs the source tree")
-@pytest.mark.parametrize("group", ["DEVICE", "PEER", "SERVER"])
-def test_the_page_lists_them(group: str) -> None:
-    rows = [
-        f"| `{metric.wire_name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.text} |"
-        for metric in getattr(metrics, group)
-    ]
-    table = "\n".join(["| metric | kind | labels | meaning |", "|---|---|---|---|", *rows, ""])
-    assert table in PAGE.read_text() + "\n"
 
 
 def test_where_the_library_is_missing_the_error_names_the_extra(
