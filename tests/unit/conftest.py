@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -25,3 +26,12 @@ def target() -> Iterator[Target]:
         )
         peer.install_key(KeySlot.PRIMARY, mine)
         yield Target(h, far, theirs, peer)
+
+
+@pytest.fixture
+def kept_garbage() -> Iterator[None]:
+    """For who counts descriptors: those that earlier tests have left stay open meanwhile."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -19,6 +19,8 @@ import ovpn_dco as dco
 from ovpn_dco import DeleteReason, KeySlot, Mode, netlink
 from ovpn_dco.backend.kernel import KernelBackend
 
+pytestmark = pytest.mark.usefixtures("kept_garbage")
+
 Make = Callable[..., dco.Device]
 
 
@@ -347,10 +349,13 @@ def test_nothing_is_left_of_a_device(driver: Driver) -> None:
     assert use() == use()
 
 
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
 def test_a_forked_child_has_no_device(driver: Driver) -> None:
     read, write = os.pipe()
-    gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with open_device() as device, udp_socket() as sock:
         peer = add(device, device.attach_udp(sock))
         child = os.fork()
@@ -359,7 +364,7 @@ def test_a_forked_child_has_no_device(driver: Driver) -> None:
                 device.poll_events()
                 os._exit(1)
             device.close()
-            left = len(os.listdir("/proc/self/fd")) - before
+            left = len(descriptors() - before)
             os.write(write, bytes([device.closed, driver.deleted, left]))
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0

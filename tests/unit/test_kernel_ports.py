@@ -29,6 +29,9 @@ def frame(packet: bytes) -> bytes:
     return len(packet).to_bytes(2, "big") + packet
 
 
+pytestmark = pytest.mark.usefixtures("kept_garbage")
+
+
 @pytest.fixture
 def ports() -> Iterator[Ports]:
     one = Ports()
